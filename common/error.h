@@ -30,7 +30,7 @@ typedef struct Error {
     const char *file; // where it was raised
     int line;
     char field[64];    // the request field at fault, or ""
-    char message[512]; // what happened
+    char message[1536]; // what happened; room for the tail of a program's own words
     char hint[512];    // what to do, or ""
 } Error;
 

@@ -27,6 +27,7 @@ Status dir_is_empty(const char *path, bool *ret_is_empty, Error *error); // a mi
 Status dir_size(const char *path, int64_t *ret_size_bytes, int64_t *ret_disk_bytes, Error *error);
 Status disk_free_bytes(const char *path, int64_t *ret_free_bytes, Error *error);
 // Calls on_file for every regular file below root, in byte order of the path relative to root; stops at the
-// first non-OK status and returns it. Symbolic links are reported as an error unless follow is NULL-safe to skip.
+// first non-OK status and returns it. A symbolic link below root is a REASON_PRECONDITION error naming the link;
+// root itself may be one. Sockets, pipes and devices are passed over.
 typedef Status (*FileVisitor)(void *context, const char *relative_path, int64_t size_bytes, Error *error);
 Status dir_walk(const char *root, FileVisitor on_file, void *context, Error *error);

@@ -24,10 +24,14 @@ const Json *json_get(const Json *object, const char *key); // NULL when absent o
 size_t json_count(const Json *container);
 const Json *json_item(const Json *array, size_t index);
 const Json *json_member(const Json *object, size_t index, const char **ret_key);
+// Walking in order, for containers of any size (json_item and json_member count from the start each time).
+const Json *json_first(const Json *container);
+const Json *json_next(const Json *item);
+const char *json_key(const Json *member); // NULL when it is not in an object
 // These give the fallback when json is NULL or of another type.
 const char *json_text(const Json *json, const char *fallback);
 double json_number(const Json *json, double fallback);
-int64_t json_integer(const Json *json, int64_t fallback); // exact up to 2^53
+int64_t json_integer(const Json *json, int64_t fallback); // exact up to 2^53; fallback for a fraction
 bool json_boolean(const Json *json, bool fallback);
 const char *json_get_text(const Json *object, const char *key, const char *fallback);
 int64_t json_get_integer(const Json *object, const char *key, int64_t fallback);
