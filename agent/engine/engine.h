@@ -44,6 +44,7 @@ typedef struct EngineOptions {
     int64_t memory_bytes;         // what the engine may use for buffers, about
     const char *agent_program;    // our own executable: children are started through `<agent> --child PROGRAM ...`, which makes the kernel kill them when we die
     const Cancel *cancel;
+    const char *lineage_id;       // whose backups follow one another (the repository's id): logs since its newest backup are kept on the source; NULL: the shard's only lineage
 } EngineOptions;
 
 typedef struct EngineProblem {
@@ -102,6 +103,8 @@ typedef struct EngineLayout {
 Status engine_probe(const char *engine, const EngineSource *source, int64_t timeout_ms, EngineInfo *ret_info, Error *error);
 // Removes what dead instances left on the source (replication slots of ours named for an instance that is not in `alive`). NULL-ended.
 Status engine_clean_source(const char *engine, const EngineSource *source, const char *shard_id, const char *const *alive, int *ret_removed, Error *error);
+// Removes everything of ours on the source for this shard, also what is kept between backups. Call it when the shard is deleted.
+Status engine_forget_source(const char *engine, const EngineSource *source, const char *shard_id, Error *error);
 
 Status engine_open(const EngineOptions *options, const EngineSource *source, Engine **ret_engine, Error *error);
 // Stops the engine at once if it runs, removes what it put on the source and its work files. Always succeeds; NULL is fine.
@@ -125,6 +128,9 @@ Status engine_replay_to(Engine *engine, const Checkpoint *checkpoint, int64_t st
 // Stops cleanly; the directory is then a complete, consistent backup. `ret_engine_state`: JSON in the arena for the manifest (what adopt and open need).
 Status engine_stop(Engine *engine, Arena *arena, const char **ret_engine_state, Error *error);
 Status engine_layout(Engine *engine, Arena *arena, EngineLayout *ret_layout, Error *error); // only when stopped
+// The backup made from this engine is committed: logs that only older backups needed may go on the source (PostgreSQL advances the
+// slot that keeps them). Call it after the commit and before engine_close; a failure only means that the source keeps more for longer.
+Status engine_committed(Engine *engine, Error *error);
 
 // Restore: brings a materialized directory to a state a person can use. `port` 0: only prepare the directory so that starting the engine
 // by hand opens it read-write exactly at the checkpoint, and prove it by starting once privately and stopping. Otherwise: a running server on

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // For implementers of engines only. Drivers embed Engine as their first member; engine.c holds the table of drivers,
-// checks arguments and forwards. Every member is required.
+// checks arguments and forwards. Every member is required but those marked optional: NULL means that there is nothing to do.
 #pragma once
 
 #include "agent/engine/engine.h"
@@ -22,6 +22,8 @@ typedef struct EngineDriver {
     Status (*layout)(Engine *engine, Arena *arena, EngineLayout *ret_layout, Error *error);
     Status (*serve)(Engine *engine, const char *version, const char *engine_state, int port, int64_t *ret_started_ms, Error *error);
     Status (*check_alive)(Engine *engine, Error *error);
+    Status (*committed)(Engine *engine, Error *error); // optional
+    Status (*forget_source)(const EngineSource *source, const char *shard_id, Error *error); // optional
 } EngineDriver;
 
 struct Engine {
