@@ -1,17 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-// The drivers, and how a location becomes a Storage. Only composition code (main.c, tests) and storage.c include this.
+// The drivers, and how a location becomes a Storage. Only composition code (main.c, tests) and
+// storage.c include this.
 #pragma once
 
 #include "storage/storage.h"
 
-// "file:///absolute/path" or "/absolute/path". Opening creates nothing. A location of another scheme is
-// REASON_INVALID and says which schemes there are.
+// "file:///absolute/path" or "/absolute/path". Opening creates nothing. A location of another
+// scheme is REASON_INVALID and says which schemes there are.
 Status storage_open(const char *location, Storage **ret_storage, Error *error);
 
 Status storage_filesystem_new(const char *directory, Storage **ret_storage, Error *error);
 
-// In memory, with faults: the n-th call from now on (1 = the next) of any operation fails once with REASON_UNAVAILABLE;
-// 0: none. With is_lost_reply the operation takes effect and then fails, as a network does.
+// In memory, with faults: the n-th call from now on (1 = the next) of any operation fails once with
+// REASON_UNAVAILABLE; 0: none. With is_lost_reply the operation takes effect and then fails, as a
+// network does.
 Storage *storage_memory_new(void);
 void storage_memory_fail_at(Storage *storage, int call_number, bool is_lost_reply);
-int storage_memory_call_count(const Storage *storage); // calls since the last storage_memory_fail_at
+int storage_memory_call_count(
+    const Storage *storage); // calls since the last storage_memory_fail_at

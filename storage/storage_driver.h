@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+// For the drivers only (storage_<name>.c): the table a driver fills, and the base each of its
+// structs starts with. storage.c checks keys, ranges and limits before it calls a driver, and keeps
+// the list of unfinished writers.
+#pragma once
+
+#include "storage/storage.h"
+
+#include <pthread.h>
+
+typedef struct StorageOperations {
+    const char *name; // "filesystem"
+    // Required. Called when no writer is left.
+    void (*free)(Storage *storage);
+    const char *(*describe)(const Storage *storage);
+
+    // Required. Nothing is visible before commit; commit and abort free the writer, also on
+    // failure.
+    Status (*open_writer)(Storage *storage, const char *key, const StorageWriteOptions *options,
+                          StorageWriter **ret_writer, Error *error);
+    Status (*writer_write)(StorageWriter *writer, const void *data, size_t size, Error *error);
+    Status (*writer_commit)(StorageWriter *writer, Error *error); // REASON_EXISTS for create-only
+    void (*writer_abort)(StorageWriter *writer);
+
+    // Required. A missing key is REASON_NOT_FOUND at open; an offset at or beyond the end reads
+    // nothing.
+    Status (*open_reader)(Storage *storage, const char *key, int64_t offset, int64_t length,
+                          StorageReader **ret_reader, Error *error);
+    Status (*reader_read)(StorageReader *reader, void *data, size_t size, size_t *ret_size,
+                          Error *error);
+    void (*reader_close)(StorageReader *reader);
+
+    // Required. stat sets size and time only; list gives keys greater than `after` ("" at first),
+    // in byte order of the whole key, at most `limit`, and says whether there are more.
+    Status (*stat)(Storage *storage, const char *key, StorageObject *ret_object, Error *error);
+    Status (*list)(Storage *storage, const char *prefix, const char *after, size_t limit,
+                   Arena *arena, StoragePage *ret_page, bool *ret_has_more, Error *error);
+    Status (*remove)(Storage *storage, const char *key, Error *error); // a missing object is fine
+
+    // Optional (NULL: a killed writer leaves nothing behind).
+    Status (*remove_stale)(Storage *storage, int64_t *ret_removed_count, Error *error);
+} StorageOperations;
+
+struct Storage {
+    const StorageOperations *operations;
+    pthread_mutex_t mutex; // guards `writers`
+    StorageWriter *writers;
+};
+
+struct StorageWriter {
+    Storage *storage;
+    StorageWriter *previous, *next;
+};
+
+struct StorageReader {
+    Storage *storage;
+};
+
+// Every driver's constructor and free call these.
+void storage_base_init(Storage *storage, const StorageOperations *operations);
+void storage_base_done(Storage *storage);

@@ -1,0 +1,323 @@
+// SPDX-License-Identifier: Apache-2.0
+// What every storage driver must do alike. If this goes red, a driver breaks the promise that
+// repositories rest on: objects are whole or absent, listings are complete and in order.
+#include "common/crypto.h"
+#include "common/file.h"
+#include "common/memory.h"
+#include "storage/storage_drivers.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+// cmocka needs these four first
+// clang-format off
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+// clang-format on
+
+typedef struct Fixture {
+    Storage *storage;
+    Arena *arena;
+    Error error;
+    char directory[64]; // "" for the memory driver
+} Fixture;
+
+static int set_up_memory(void **state)
+{
+    Fixture *fixture = mem_alloc(sizeof(*fixture));
+    fixture->storage = storage_memory_new();
+    fixture->arena = arena_new();
+    *state = fixture;
+    return 0;
+}
+
+static int set_up_filesystem(void **state)
+{
+    Fixture *fixture = mem_alloc(sizeof(*fixture));
+    fixture->arena = arena_new();
+    snprintf(fixture->directory, sizeof(fixture->directory), "/tmp/test-storage-XXXXXX");
+    assert_non_null(mkdtemp(fixture->directory));
+    CLEANUP_FREE char *location = string_format("file://%s/not/yet/there", fixture->directory);
+    assert_int_equal(storage_open(location, &fixture->storage, &fixture->error), STATUS_OK);
+    *state = fixture;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    Fixture *fixture = *state;
+    storage_free(fixture->storage);
+    arena_free(fixture->arena);
+    if (fixture->directory[0] != '\0') {
+        assert_int_equal(dir_remove_all(fixture->directory, &fixture->error), STATUS_OK);
+    }
+    mem_free(fixture);
+    return 0;
+}
+
+static void put(Fixture *fixture, const char *key, const char *text)
+{
+    Status status = storage_put(fixture->storage, key, text, strlen(text), NULL, &fixture->error);
+    if (status != STATUS_OK) {
+        fail_msg("%s", fixture->error.message);
+    }
+}
+
+static void assert_content(Fixture *fixture, const char *key, const char *text)
+{
+    uint8_t *data = NULL;
+    size_t size = 0;
+    assert_int_equal(
+        storage_get(fixture->storage, key, 1024, fixture->arena, &data, &size, &fixture->error),
+        STATUS_OK);
+    assert_int_equal(size, strlen(text));
+    assert_memory_equal(data, text, size);
+}
+
+static void assert_missing(Fixture *fixture, const char *key)
+{
+    StorageObject object;
+    assert_int_equal(storage_stat(fixture->storage, key, &object, &fixture->error),
+                     STATUS_NOT_FOUND);
+    StorageReader *reader = NULL;
+    assert_int_equal(storage_reader_open(fixture->storage, key, 0, -1, &reader, &fixture->error),
+                     STATUS_NOT_FOUND);
+    assert_int_equal(fixture->error.reason, REASON_NOT_FOUND);
+}
+
+// Lists everything with the given page size; keys joined by ' '.
+static const char *list_keys(Fixture *fixture, const char *prefix, int limit)
+{
+    const char *text = "";
+    const char *token = NULL;
+    do {
+        StoragePage page;
+        assert_int_equal(storage_list(fixture->storage, prefix, token, limit, fixture->arena, &page,
+                                      &fixture->error),
+                         STATUS_OK);
+        assert_true(page.count <= (size_t)limit);
+        for (size_t i = 0; i < page.count; i++) {
+            text = arena_format(fixture->arena, "%s%s%s", text, text[0] == '\0' ? "" : " ",
+                                page.objects[i].key);
+        }
+        token = page.next_page_token;
+    } while (token != NULL);
+    return text;
+}
+
+static void test_objects_come_back_as_written(void **state)
+{
+    Fixture *fixture = *state;
+    assert_missing(fixture, "a/b");
+    put(fixture, "a/b", "hello");
+    put(fixture, "empty", "");
+    assert_content(fixture, "a/b", "hello");
+    assert_content(fixture, "empty", "");
+    put(fixture, "a/b", "other");
+    assert_content(fixture, "a/b", "other");
+    StorageObject object;
+    assert_int_equal(storage_stat(fixture->storage, "a/b", &object, &fixture->error), STATUS_OK);
+    assert_int_equal(object.size_bytes, 5);
+    assert_true(object.modified_us > 0);
+    uint8_t *data = NULL;
+    size_t size = 0;
+    assert_int_equal(
+        storage_get(fixture->storage, "a/b", 4, fixture->arena, &data, &size, &fixture->error),
+        STATUS_RESOURCE_EXHAUSTED);
+}
+
+static void test_nothing_is_visible_before_commit(void **state)
+{
+    Fixture *fixture = *state;
+    StorageWriter *writer = NULL;
+    StorageWriter *other = NULL;
+    assert_int_equal(storage_writer_open(fixture->storage, "x/y", NULL, &writer, &fixture->error),
+                     STATUS_OK);
+    assert_int_equal(storage_writer_write(writer, "ab", 2, &fixture->error), STATUS_OK);
+    assert_missing(fixture, "x/y");
+    assert_string_equal(list_keys(fixture, "", 10), "");
+    assert_int_equal(storage_writer_write(writer, "cd", 2, &fixture->error), STATUS_OK);
+    assert_int_equal(storage_writer_commit(writer, &fixture->error), STATUS_OK);
+    assert_content(fixture, "x/y", "abcd");
+
+    assert_int_equal(storage_writer_open(fixture->storage, "x/y", NULL, &other, &fixture->error),
+                     STATUS_OK);
+    assert_int_equal(storage_writer_write(other, "zz", 2, &fixture->error), STATUS_OK);
+    storage_writer_abort(other);
+    assert_content(fixture, "x/y", "abcd");
+}
+
+static void test_create_only_never_replaces(void **state)
+{
+    Fixture *fixture = *state;
+    const StorageWriteOptions create_only = {.is_create_only = true};
+    assert_int_equal(
+        storage_put(fixture->storage, "one", "first", 5, &create_only, &fixture->error), STATUS_OK);
+    assert_int_equal(
+        storage_put(fixture->storage, "one", "second", 6, &create_only, &fixture->error),
+        STATUS_ALREADY_EXISTS);
+    assert_int_equal(fixture->error.reason, REASON_EXISTS);
+    assert_content(fixture, "one", "first");
+}
+
+static void test_ranges(void **state)
+{
+    Fixture *fixture = *state;
+    put(fixture, "r", "0123456789");
+    char data[16] = {0};
+    assert_int_equal(storage_get_range(fixture->storage, "r", 3, 4, data, &fixture->error),
+                     STATUS_OK);
+    assert_memory_equal(data, "3456", 4);
+    assert_int_equal(storage_get_range(fixture->storage, "r", 8, 4, data, &fixture->error),
+                     STATUS_DATA_LOSS);
+    assert_int_equal(fixture->error.reason, REASON_OBJECT_CORRUPT);
+    assert_int_equal(storage_get_range(fixture->storage, "r", 10, 0, data, &fixture->error),
+                     STATUS_OK);
+    assert_int_equal(storage_get_range(fixture->storage, "gone", 0, 1, data, &fixture->error),
+                     STATUS_NOT_FOUND);
+}
+
+static void test_a_reader_outlives_removal(void **state)
+{
+    Fixture *fixture = *state;
+    put(fixture, "r/1", "0123456789");
+    StorageReader *reader = NULL;
+    assert_int_equal(storage_reader_open(fixture->storage, "r/1", 2, -1, &reader, &fixture->error),
+                     STATUS_OK);
+    assert_int_equal(storage_remove(fixture->storage, "r/1", &fixture->error), STATUS_OK);
+    char data[16];
+    size_t size = 0;
+    assert_int_equal(storage_reader_read(reader, data, sizeof(data), &size, &fixture->error),
+                     STATUS_OK);
+    assert_int_equal(size, 8);
+    assert_memory_equal(data, "23456789", 8);
+    storage_reader_close(reader);
+    assert_missing(fixture, "r/1");
+}
+
+static void test_removing_is_repeatable(void **state)
+{
+    Fixture *fixture = *state;
+    put(fixture, "d/e/f", "x");
+    put(fixture, "d/g", "y");
+    assert_int_equal(storage_remove(fixture->storage, "d/e/f", &fixture->error), STATUS_OK);
+    assert_int_equal(storage_remove(fixture->storage, "d/e/f", &fixture->error), STATUS_OK);
+    assert_int_equal(storage_remove(fixture->storage, "never", &fixture->error), STATUS_OK);
+    assert_string_equal(list_keys(fixture, "", 10), "d/g");
+    put(fixture, "d/e/f", "again");
+    assert_content(fixture, "d/e/f", "again");
+}
+
+static void test_listing_is_in_byte_order_of_whole_keys(void **state)
+{
+    Fixture *fixture = *state;
+    const char *keys[] = {"a/b/c", "a-b", "a.b", "a/b-c", "a/b0", "a", "a0", "B", "a/b/a/z"};
+    // A directory cannot have the name of an object: the object "a" is left out beside "a/…".
+    for (size_t i = 0; i < ARRAY_COUNT(keys); i++) {
+        if (strcmp(keys[i], "a") != 0) {
+            put(fixture, keys[i], "x");
+        }
+    }
+    const char *expected = "B a-b a.b a/b-c a/b/a/z a/b/c a/b0 a0";
+    for (int limit = 1; limit < 10; limit++) {
+        assert_string_equal(list_keys(fixture, "", limit), expected);
+    }
+    assert_string_equal(list_keys(fixture, "a/b", 2), "a/b-c a/b/a/z a/b/c a/b0");
+    assert_string_equal(list_keys(fixture, "a/b/", 1), "a/b/a/z a/b/c");
+    assert_string_equal(list_keys(fixture, "nothing/", 1), "");
+}
+
+static void test_listing_many(void **state)
+{
+    Fixture *fixture = *state;
+    for (int i = 0; i < 1500; i++) {
+        char key[32];
+        snprintf(key, sizeof(key), "many/%04d", (i * 7919) % 1500);
+        put(fixture, key, "");
+    }
+    const char *token = NULL;
+    int expected = 0;
+    do {
+        StoragePage page;
+        assert_int_equal(storage_list(fixture->storage, "many/", token, 100, fixture->arena, &page,
+                                      &fixture->error),
+                         STATUS_OK);
+        for (size_t i = 0; i < page.count; i++, expected++) {
+            char key[32];
+            snprintf(key, sizeof(key), "many/%04d", expected);
+            assert_string_equal(page.objects[i].key, key);
+        }
+        token = page.next_page_token;
+    } while (token != NULL);
+    assert_int_equal(expected, 1500);
+}
+
+static void test_bad_keys_are_refused(void **state)
+{
+    Fixture *fixture = *state;
+    char long_key[STORAGE_KEY_SIZE_MAX + 2];
+    memset(long_key, 'k', sizeof(long_key) - 1);
+    long_key[sizeof(long_key) - 1] = '\0';
+    const char *keys[] = {"",      "/a",  "a/",   "a//b", ".",      "..",   "a/../b",
+                          "a/./b", "a b", "a\nb", "ä",    ".tmp/x", ".tmp", long_key};
+    for (size_t i = 0; i < ARRAY_COUNT(keys); i++) {
+        assert_int_equal(storage_put(fixture->storage, keys[i], "x", 1, NULL, &fixture->error),
+                         STATUS_INVALID_ARGUMENT);
+        assert_int_equal(storage_remove(fixture->storage, keys[i], &fixture->error),
+                         STATUS_INVALID_ARGUMENT);
+    }
+    long_key[STORAGE_KEY_SIZE_MAX] = '\0';
+    long_key[200] = '/';
+    long_key[400] = '/';
+    put(fixture, long_key, "longest");
+    assert_content(fixture, long_key, "longest");
+}
+
+static void test_free_aborts_unfinished_writers(void **state)
+{
+    Fixture *fixture = *state;
+    StorageWriter *writer = NULL;
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(storage_writer_open(fixture->storage, "w", NULL, &writer, &fixture->error),
+                         STATUS_OK);
+        assert_int_equal(storage_writer_write(writer, "x", 1, &fixture->error), STATUS_OK);
+    }
+    int64_t removed_count = -1;
+    assert_int_equal(storage_remove_stale(fixture->storage, &removed_count, &fixture->error),
+                     STATUS_OK);
+    assert_int_equal(removed_count, 0); // they live
+    storage_free(fixture->storage);
+    fixture->storage = NULL;
+    if (fixture->directory[0] != '\0') {
+        int64_t size_bytes = -1;
+        assert_int_equal(dir_size(fixture->directory, &size_bytes, NULL, &fixture->error),
+                         STATUS_OK);
+        assert_int_equal(size_bytes, 0);
+    }
+}
+
+#define EVERY_TEST(set_up)                                                                         \
+    cmocka_unit_test_setup_teardown(test_objects_come_back_as_written, set_up, tear_down),         \
+        cmocka_unit_test_setup_teardown(test_nothing_is_visible_before_commit, set_up, tear_down), \
+        cmocka_unit_test_setup_teardown(test_create_only_never_replaces, set_up, tear_down),       \
+        cmocka_unit_test_setup_teardown(test_ranges, set_up, tear_down),                           \
+        cmocka_unit_test_setup_teardown(test_a_reader_outlives_removal, set_up, tear_down),        \
+        cmocka_unit_test_setup_teardown(test_removing_is_repeatable, set_up, tear_down),           \
+        cmocka_unit_test_setup_teardown(test_listing_is_in_byte_order_of_whole_keys, set_up,       \
+                                        tear_down),                                                \
+        cmocka_unit_test_setup_teardown(test_listing_many, set_up, tear_down),                     \
+        cmocka_unit_test_setup_teardown(test_bad_keys_are_refused, set_up, tear_down),             \
+        cmocka_unit_test_setup_teardown(test_free_aborts_unfinished_writers, set_up, tear_down)
+
+int main(void)
+{
+    const struct CMUnitTest memory_tests[] = {EVERY_TEST(set_up_memory)};
+    const struct CMUnitTest filesystem_tests[] = {EVERY_TEST(set_up_filesystem)};
+    int failed = cmocka_run_group_tests_name("memory", memory_tests, NULL, NULL);
+    failed += cmocka_run_group_tests_name("filesystem", filesystem_tests, NULL, NULL);
+    return failed;
+}
