@@ -271,6 +271,15 @@ void json_set(Json *object, const char *key, Json *value)
     }
 }
 
+void json_append(Json *object, const char *key, Json *value)
+{
+    assert(cJSON_IsObject(object));
+    assert(value != NULL);
+    if (!cJSON_AddItemToObject(object, key, value)) {
+        mem_exhausted();
+    }
+}
+
 void json_set_text(Json *object, const char *key, const char *text)
 {
     json_set(object, key, json_new_text(text));

@@ -45,6 +45,7 @@ MUST_USE Json *json_new_integer(int64_t number);
 MUST_USE Json *json_new_boolean(bool value);
 MUST_USE Json *json_new_null(void);
 void json_set(Json *object, const char *key, Json *value); // replaces
+void json_append(Json *object, const char *key, Json *value); // the caller knows that the key is new
 void json_set_text(Json *object, const char *key, const char *text);
 void json_set_integer(Json *object, const char *key, int64_t number);
 void json_set_boolean(Json *object, const char *key, bool value);

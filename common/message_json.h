@@ -16,7 +16,7 @@
 
 // Fills a new message allocated in the arena. Unknown keys, wrong types, numbers out of range, texts over
 // LIMIT_TEXT_BYTES, lists over LIMIT_LIST_COUNT and unknown enum words are REASON_INVALID with the field's path
-// ("policy.schedule"). null means: leave it at its default.
+// ("policy.schedule"). null means: leave it at its default. A Duration may also be given as "15m", "12h", "7d".
 Status message_from_json(Arena *arena, const ProtobufCMessageDescriptor *descriptor, const Json *json,
                          ProtobufCMessage **ret_message, Error *error);
 MUST_USE Json *message_to_json(const ProtobufCMessage *message);
@@ -25,6 +25,7 @@ const char *enum_word(const ProtobufCEnumDescriptor *descriptor, int value, char
 bool enum_from_word(const ProtobufCEnumDescriptor *descriptor, const char *word, int *ret_value);
 // A zeroed message with default values, in the arena; never freed with protobuf_c_message_free_unpacked.
 ProtobufCMessage *message_new(Arena *arena, const ProtobufCMessageDescriptor *descriptor);
-// Unpacks into the arena (no separate free). False: the bytes are not such a message, or hold invalid UTF-8.
+// Unpacks into the arena (no separate free). REASON_INVALID: the bytes are not such a message, hold texts that are
+// not UTF-8 or contain NUL, or are nested deeper than LIMIT_JSON_DEPTH.
 Status message_unpack(Arena *arena, const ProtobufCMessageDescriptor *descriptor, const void *data, size_t size,
                       ProtobufCMessage **ret_message, Error *error);

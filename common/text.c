@@ -102,6 +102,35 @@ bool text_is_label(const char *text)
     return strspn(text, "abcdefghijklmnopqrstuvwxyz0123456789-") == size;
 }
 
+size_t text_distance(const char *a, const char *b)
+{
+    enum { SIZE_MAX_HERE = 64 };
+    size_t a_size = strnlen(a, SIZE_MAX_HERE);
+    size_t b_size = strnlen(b, SIZE_MAX_HERE);
+    if (a_size == SIZE_MAX_HERE || b_size == SIZE_MAX_HERE) {
+        return SIZE_MAX;
+    }
+    // Three rows of the table of optimal string alignment.
+    size_t rows[3][SIZE_MAX_HERE] = {0};
+    for (size_t j = 0; j <= b_size; j++) {
+        rows[0][j] = j;
+    }
+    for (size_t i = 1; i <= a_size; i++) {
+        size_t *row = rows[i % 3];
+        const size_t *above = rows[(i - 1) % 3];
+        const size_t *above_that = rows[(i + 1) % 3];
+        row[0] = i;
+        for (size_t j = 1; j <= b_size; j++) {
+            size_t change = above[j - 1] + (a[i - 1] == b[j - 1] ? 0 : 1);
+            row[j] = MIN(change, MIN(above[j], row[j - 1]) + 1);
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1]) {
+                row[j] = MIN(row[j], above_that[j - 2] + 1);
+            }
+        }
+    }
+    return rows[a_size % 3][b_size];
+}
+
 // Reads the digits at the start; the rest of the text is in ret_rest.
 static bool read_number(const char *text, int64_t *ret_value, const char **ret_rest)
 {
