@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Memory for one request or one step: allocated piece by piece, freed at once. One thread at a time.
-// Results live until the arena is reset or freed; never store them in an object that lives longer.
-// With ARENA_EMULATE every allocation is a malloc of its own, so that AddressSanitizer sees overruns.
+// Memory for one request or one step: allocated piece by piece, freed at once. One thread at a
+// time. Results live until the arena is reset or freed; never store them in an object that lives
+// longer. With ARENA_EMULATE every allocation is a malloc of its own, so that AddressSanitizer sees
+// overruns.
 #pragma once
 
 #include "common/attributes.h"

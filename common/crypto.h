@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The cryptography the project uses, over OpenSSL: randomness, hashes, AEAD, derivation, encodings. Thread-safe.
+// The cryptography the project uses, over OpenSSL: randomness, hashes, AEAD, derivation, encodings.
+// Thread-safe.
 #pragma once
 
 #include "common/arena.h"
@@ -20,21 +21,22 @@ void crypto_sha256(const void *data, size_t size, uint8_t ret_digest[SHA256_SIZE
 void crypto_hmac_sha256(const void *key, size_t key_size, const void *data, size_t size,
                         uint8_t ret_digest[SHA256_SIZE]);
 // HKDF-SHA256 (RFC 5869) with empty salt; `info` is the label.
-void crypto_hkdf(const void *key, size_t key_size, const void *info, size_t info_size, uint8_t *ret_key,
-                 size_t ret_size);
+void crypto_hkdf(const void *key, size_t key_size, const void *info, size_t info_size,
+                 uint8_t *ret_key, size_t ret_size);
 // AES-256-GCM. `ret_sealed` has room for size + GCM_TAG_SIZE; the tag comes last.
-void crypto_seal(const uint8_t key[AES256_KEY_SIZE], const uint8_t nonce[GCM_NONCE_SIZE], const void *associated,
-                 size_t associated_size, const void *plain, size_t size, uint8_t *ret_sealed);
-// False when the bytes were not sealed with this key, nonce and associated data. `ret_plain` has room for
-// size - GCM_TAG_SIZE and holds nothing useful on false.
+void crypto_seal(const uint8_t key[AES256_KEY_SIZE], const uint8_t nonce[GCM_NONCE_SIZE],
+                 const void *associated, size_t associated_size, const void *plain, size_t size,
+                 uint8_t *ret_sealed);
+// False when the bytes were not sealed with this key, nonce and associated data. `ret_plain` has
+// room for size - GCM_TAG_SIZE and holds nothing useful on false.
 MUST_USE bool crypto_open(const uint8_t key[AES256_KEY_SIZE], const uint8_t nonce[GCM_NONCE_SIZE],
-                          const void *associated, size_t associated_size, const void *sealed, size_t size,
-                          uint8_t *ret_plain);
+                          const void *associated, size_t associated_size, const void *sealed,
+                          size_t size, uint8_t *ret_plain);
 bool crypto_equal(const void *a, const void *b, size_t size); // constant time
 void crypto_uuid(char ret_text[UUID_TEXT_SIZE]);              // UUIDv7 (RFC 9562): sorts by time
 bool uuid_is_valid(const char *text);
-void hex_encode(const void *data, size_t size, char *ret_text); // 2 * size + 1 bytes
-bool hex_decode(const char *text, uint8_t *ret_data, size_t size); // exactly size bytes or false
+void hex_encode(const void *data, size_t size, char *ret_text);      // 2 * size + 1 bytes
+bool hex_decode(const char *text, uint8_t *ret_data, size_t size);   // exactly size bytes or false
 char *base64url_encode(Arena *arena, const void *data, size_t size); // without padding
 bool base64url_decode(Arena *arena, const char *text, uint8_t **ret_data, size_t *ret_size);
 
@@ -45,6 +47,7 @@ void sha256_update(Sha256 *hash, const void *data, size_t size);
 void sha256_finish(Sha256 *hash, uint8_t ret_digest[SHA256_SIZE]); // resets it for another stream
 void sha256_free(Sha256 *hash);
 
-// A self-signed P-256 certificate for `host` valid for `days`; both PEM texts are malloc'd, the key is secret.
-Status crypto_self_signed_certificate(const char *host, int days, char **ret_certificate_pem, char **ret_key_pem,
-                                      Error *error);
+// A self-signed P-256 certificate for `host` valid for `days`; both PEM texts are malloc'd, the key
+// is secret.
+Status crypto_self_signed_certificate(const char *host, int days, char **ret_certificate_pem,
+                                      char **ret_key_pem, Error *error);

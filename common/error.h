@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Errors: a Status is returned, the story is in the caller's Error.
 //
-// An Error is a plain struct on the entry point's stack; it owns nothing. Functions that can fail take
-// `Error *error` last and never NULL, return Status, and write their `ret_` outputs only on STATUS_OK.
-// Libraries never log above debug: the entry point logs or answers once. A message is lower case, has no full
-// stop, quotes values, and never holds a secret. The hint says what to do about it.
+// An Error is a plain struct on the entry point's stack; it owns nothing. Functions that can fail
+// take `Error *error` last and never NULL, return Status, and write their `ret_` outputs only on
+// STATUS_OK. Libraries never log above debug: the entry point logs or answers once. A message is
+// lower case, has no full stop, quotes values, and never holds a secret. The hint says what to do
+// about it.
 #pragma once
 
 #include "common/attributes.h"
@@ -29,23 +30,24 @@ typedef struct Error {
     Reason reason;
     const char *file; // where it was raised
     int line;
-    char field[64];    // the request field at fault, or ""
+    char field[64];     // the request field at fault, or ""
     char message[1536]; // what happened; room for the tail of a program's own words
-    char hint[512];    // what to do, or ""
+    char hint[512];     // what to do, or ""
 } Error;
 
 // Fills the error and returns the reason's status, so that a failure is one statement:
 // `return error_set(error, REASON_NOT_FOUND, "database '%s' does not exist", name);`
-#define error_set(error, reason, ...) error_set_at((error), (reason), __FILE__, __LINE__, __VA_ARGS__)
-Status error_set_at(Error *error, Reason reason, const char *file, int line, const char *format, ...)
-    PRINTF_LIKE(5, 6);
+#define error_set(error, reason, ...)                                                              \
+    error_set_at((error), (reason), __FILE__, __LINE__, __VA_ARGS__)
+Status error_set_at(Error *error, Reason reason, const char *file, int line, const char *format,
+                    ...) PRINTF_LIKE(5, 6);
 // Prepends "context: " to the message; keeps status, reason, field and hint. Returns error->status.
 Status error_wrap(Error *error, const char *format, ...) PRINTF_LIKE(2, 3);
 // Sets the hint (replacing one) or the field; both return error->status.
 Status error_hint(Error *error, const char *format, ...) PRINTF_LIKE(2, 3);
 Status error_field(Error *error, const char *format, ...) PRINTF_LIKE(2, 3);
-// As error_set, from errno: ENOSPC and EDQUOT become REASON_DISK_FULL, ENOENT REASON_NOT_FOUND, EACCES and
-// EPERM REASON_FORBIDDEN, the rest `otherwise`; ": <strerror>" is appended.
+// As error_set, from errno: ENOSPC and EDQUOT become REASON_DISK_FULL, ENOENT REASON_NOT_FOUND,
+// EACCES and EPERM REASON_FORBIDDEN, the rest `otherwise`; ": <strerror>" is appended.
 #define error_set_errno(error, otherwise, number, ...)                                             \
     error_set_errno_at((error), (otherwise), (number), __FILE__, __LINE__, __VA_ARGS__)
 Status error_set_errno_at(Error *error, Reason otherwise, int number, const char *file, int line,

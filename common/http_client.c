@@ -1,2 +1,325 @@
 // SPDX-License-Identifier: Apache-2.0
+// libcurl as a transport only: no redirects, no retries, no decoding; the caller decides.
 #include "common/http_client.h"
+
+#include "common/limits.h"
+#include "common/memory.h"
+#include "common/text.h"
+
+#include <assert.h>
+#include <curl/curl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+#define CONNECT_TIMEOUT_MS 10000
+#define HEADERS_BYTES_MAX (64 * 1024)
+#define URL_SHOWN_BYTES 256
+
+struct HttpClient {
+    CURL *curl; // keeps connections between requests
+};
+
+// One request under way.
+typedef struct Exchange {
+    const HttpRequest *request;
+    HttpResponse *response;
+    CURL *curl;
+    bool is_ended_by_caller;
+    bool is_too_large;
+} Exchange;
+
+static pthread_once_t curl_once = PTHREAD_ONCE_INIT;
+
+static void start_curl(void)
+{
+    if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK) {
+        mem_exhausted();
+    }
+}
+
+HttpClient *http_client_new(void)
+{
+    int failed = pthread_once(&curl_once, start_curl);
+    assert(failed == 0);
+    HttpClient *client = mem_alloc(sizeof(HttpClient));
+    client->curl = curl_easy_init();
+    if (client->curl == NULL) {
+        mem_exhausted();
+    }
+    return client;
+}
+
+void http_client_free(HttpClient *client)
+{
+    if (client != NULL) {
+        curl_easy_cleanup(client->curl);
+        mem_free(client);
+    }
+}
+
+void http_response_done(HttpResponse *response)
+{
+    buffer_done(&response->headers);
+    buffer_done(&response->body);
+    memset(response, 0, sizeof(*response));
+}
+
+bool http_response_header(const HttpResponse *response, const char *name, char *ret_value,
+                          size_t ret_size)
+{
+    assert(ret_size > 0);
+    size_t name_size = strlen(name);
+    const char *line = buffer_text(&response->headers);
+    while (*line != '\0') {
+        size_t line_size = strcspn(line, "\r\n");
+        if (line_size > name_size && line[name_size] == ':' &&
+            strncasecmp(line, name, name_size) == 0) {
+            const char *value = line + name_size + 1;
+            size_t value_size = line_size - name_size - 1;
+            while (value_size > 0 && (*value == ' ' || *value == '\t')) {
+                value++;
+                value_size--;
+            }
+            (void)snprintf(ret_value, ret_size, "%.*s", (int)value_size, value);
+            return value_size < ret_size;
+        }
+        line += line_size;
+        line += strspn(line, "\r\n");
+    }
+    ret_value[0] = '\0';
+    return false;
+}
+
+static size_t on_header(char *data, size_t item_size, size_t count, void *context)
+{
+    Exchange *exchange = context;
+    size_t size = item_size * count;
+    if (size >= 5 && memcmp(data, "HTTP/", 5) == 0) {
+        buffer_clear(&exchange->response->headers); // what came before was a 1xx answer
+        return size;
+    }
+    if (!buffer_append(&exchange->response->headers, data, size)) {
+        exchange->is_too_large = true;
+        return 0;
+    }
+    return size;
+}
+
+static size_t on_body(char *data, size_t item_size, size_t count, void *context)
+{
+    Exchange *exchange = context;
+    size_t size = item_size * count;
+    long status = 0;
+    (void)curl_easy_getinfo(exchange->curl, CURLINFO_RESPONSE_CODE, &status); // cannot fail here
+    if (exchange->request->on_data != NULL && status >= 200 && status < 300) {
+        if (!exchange->request->on_data(exchange->request->context, data, size)) {
+            exchange->is_ended_by_caller = true;
+            return 0;
+        }
+        return size;
+    }
+    if (!buffer_append(&exchange->response->body, data, size)) {
+        exchange->is_too_large = true;
+        return 0;
+    }
+    return size;
+}
+
+static void headers_freep(struct curl_slist **headers)
+{
+    curl_slist_free_all(*headers);
+}
+
+static void add_header(struct curl_slist **headers, const char *line)
+{
+    struct curl_slist *longer = curl_slist_append(*headers, line);
+    if (longer == NULL) {
+        mem_exhausted();
+    }
+    *headers = longer;
+}
+
+static struct curl_slist *make_headers(const HttpRequest *request)
+{
+    struct curl_slist *headers = NULL;
+    bool has_content_type = false;
+    for (size_t i = 0; request->headers != NULL && request->headers[i] != NULL; i++) {
+        has_content_type =
+            has_content_type || strncasecmp(request->headers[i], "Content-Type:", 13) == 0;
+        add_header(&headers, request->headers[i]);
+    }
+    // libcurl would call any body a form, and wait a second for a 100 that many servers never send.
+    if (!has_content_type) {
+        add_header(&headers, "Content-Type:");
+    }
+    add_header(&headers, "Expect:");
+    return headers;
+}
+
+// Options fail only for lack of memory or when libcurl was built without a feature.
+#define SET_OPTION(curl, option, value)                                                            \
+    do {                                                                                           \
+        CURLcode set_result_ = curl_easy_setopt((curl), (option), (value));                        \
+        if (set_result_ != CURLE_OK) {                                                             \
+            return set_result_;                                                                    \
+        }                                                                                          \
+    } while (0)
+
+static bool is_loopback(const char *url)
+{
+    const char *host = strstr(url, "://");
+    if (host == NULL) {
+        return false;
+    }
+    host += 3;
+    return text_has_prefix(host, "127.") || text_has_prefix(host, "[::1]") ||
+           (text_has_prefix(host, "localhost") && strchr(":/", host[9]) != NULL);
+}
+
+static CURLcode set_method(CURL *curl, const HttpRequest *request)
+{
+    bool has_body = request->body_size > 0 || strcmp(request->method, "POST") == 0 ||
+                    strcmp(request->method, "PUT") == 0 || strcmp(request->method, "PATCH") == 0;
+    if (strcmp(request->method, "HEAD") == 0) {
+        SET_OPTION(curl, CURLOPT_NOBODY, 1L);
+    } else if (has_body) {
+        SET_OPTION(curl, CURLOPT_POST, 1L);
+        SET_OPTION(curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)request->body_size);
+        SET_OPTION(curl, CURLOPT_POSTFIELDS, request->body_size > 0 ? request->body : "");
+    } else {
+        SET_OPTION(curl, CURLOPT_HTTPGET, 1L);
+    }
+    SET_OPTION(curl, CURLOPT_CUSTOMREQUEST, request->method);
+    return CURLE_OK;
+}
+
+static CURLcode set_options(Exchange *exchange, struct curl_slist *headers, char *message)
+{
+    CURL *curl = exchange->curl;
+    const HttpRequest *request = exchange->request;
+    SET_OPTION(curl, CURLOPT_ERRORBUFFER, message);
+    SET_OPTION(curl, CURLOPT_NOSIGNAL, 1L);
+    SET_OPTION(curl, CURLOPT_PROTOCOLS_STR, "http,https");
+    SET_OPTION(curl, CURLOPT_URL, request->url);
+    SET_OPTION(curl, CURLOPT_USERAGENT, "holdfast/" HOLDFAST_VERSION);
+    SET_OPTION(curl, CURLOPT_HTTPHEADER, headers);
+    SET_OPTION(curl, CURLOPT_PATH_AS_IS,
+               1L); // object keys may hold dots; signatures cover the path as it is
+    SET_OPTION(curl, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
+    SET_OPTION(curl, CURLOPT_TCP_KEEPALIVE, 1L);
+    SET_OPTION(curl, CURLOPT_HEADERFUNCTION, on_header);
+    SET_OPTION(curl, CURLOPT_HEADERDATA, exchange);
+    SET_OPTION(curl, CURLOPT_WRITEFUNCTION, on_body);
+    SET_OPTION(curl, CURLOPT_WRITEDATA, exchange);
+    long timeout_ms = (long)request->timeout_ms;
+    SET_OPTION(curl, CURLOPT_TIMEOUT_MS, timeout_ms);
+    SET_OPTION(curl, CURLOPT_CONNECTTIMEOUT_MS,
+               timeout_ms > 0 ? MIN(timeout_ms, (long)CONNECT_TIMEOUT_MS) : CONNECT_TIMEOUT_MS);
+    if (request->ca_path != NULL) {
+        SET_OPTION(curl, CURLOPT_CAINFO, request->ca_path);
+    }
+    if (request->unix_socket != NULL) {
+        SET_OPTION(curl, CURLOPT_UNIX_SOCKET_PATH, request->unix_socket);
+    }
+    if (request->unix_socket != NULL || is_loopback(request->url)) {
+        SET_OPTION(curl, CURLOPT_NOPROXY, "*"); // a proxy has another loopback
+    }
+    return set_method(curl, request);
+}
+
+// Without query and user: they may hold signatures and passwords.
+static void show_url(const char *url, char ret_shown[URL_SHOWN_BYTES])
+{
+    const char *authority = strstr(url, "://");
+    size_t scheme_size = authority == NULL ? 0 : (size_t)(authority - url) + 3;
+    const char *rest = url + scheme_size;
+    size_t authority_size = strcspn(rest, "/?#");
+    for (size_t i = 0; i < authority_size; i++) {
+        if (rest[i] == '@') {
+            rest += i + 1;
+            authority_size -= i + 1;
+            i = 0;
+        }
+    }
+    (void)snprintf(ret_shown, URL_SHOWN_BYTES, "%.*s%.*s", (int)MIN(scheme_size, 16), url,
+                   (int)MIN(strcspn(rest, "?#"), 200), rest);
+}
+
+static Status explain(const Exchange *exchange, CURLcode result, const char *message, Error *error)
+{
+    const HttpRequest *request = exchange->request;
+    char url[URL_SHOWN_BYTES];
+    show_url(request->url, url);
+    const char *cause = message[0] != '\0' ? message : curl_easy_strerror(result);
+    if (exchange->is_too_large) {
+        return error_set(error, REASON_EXHAUSTED, "%s %s: the answer is larger than %d bytes",
+                         request->method, url, LIMIT_HTTP_RESPONSE_BYTES);
+    }
+    curl_off_t connect_time = 0;
+    (void)curl_easy_getinfo(exchange->curl, CURLINFO_CONNECT_TIME_T, &connect_time); // 0 will do
+    if (result == CURLE_OPERATION_TIMEDOUT && connect_time > 0) {
+        return error_set(error, REASON_DEADLINE, "%s %s: no answer within %lld ms", request->method,
+                         url, (long long)request->timeout_ms);
+    }
+    if (result == CURLE_URL_MALFORMAT || result == CURLE_UNSUPPORTED_PROTOCOL) {
+        error_set(error, REASON_INVALID, "'%s' is not a URL we can use", url);
+        return error_hint(error, "give a URL such as https://host:port/path");
+    }
+    error_set(error, REASON_UNAVAILABLE, "%s %s: %s", request->method, url, cause);
+    if (result == CURLE_PEER_FAILED_VERIFICATION || result == CURLE_SSL_CACERT_BADFILE) {
+        return error_hint(
+            error, "the server's certificate is not trusted: check the CA file and the host name");
+    }
+    if (result == CURLE_COULDNT_RESOLVE_HOST) {
+        return error_hint(error, "check the host name and the resolver of this machine");
+    }
+    if (result == CURLE_COULDNT_CONNECT || result == CURLE_OPERATION_TIMEDOUT) {
+        return error_hint(error,
+                          "check that the server runs, the address, and the network between");
+    }
+    return error->status;
+}
+
+static void copy_header(const HttpResponse *response, const char *name, char *value, size_t size)
+{
+    if (!http_response_header(response, name, value, size)) {
+        value[0] = '\0'; // half a header value is worse than none
+    }
+}
+
+Status http_client_send(HttpClient *client, const HttpRequest *request, HttpResponse *ret_response,
+                        Error *error)
+{
+    assert(client != NULL);
+    assert(request->method != NULL);
+    assert(request->url != NULL);
+    CLEANUP(http_response_done) HttpResponse response = {0};
+    buffer_init(&response.headers, HEADERS_BYTES_MAX);
+    buffer_init(&response.body, LIMIT_HTTP_RESPONSE_BYTES);
+    Exchange exchange = {.request = request, .response = &response, .curl = client->curl};
+    char message[CURL_ERROR_SIZE] = "";
+    curl_easy_reset(client->curl);
+    CLEANUP(headers_freep) struct curl_slist *headers = make_headers(request);
+    CURLcode result = set_options(&exchange, headers, message);
+    if (result == CURLE_OK) {
+        result = curl_easy_perform(client->curl);
+    }
+    if (result != CURLE_OK && !exchange.is_ended_by_caller) {
+        Status status = explain(&exchange, result, message, error);
+        curl_easy_reset(client->curl); // forget pointers into this frame
+        return status;
+    }
+    long http_status = 0;
+    (void)curl_easy_getinfo(client->curl, CURLINFO_RESPONSE_CODE,
+                            &http_status); // 0 cannot happen now
+    response.status = (int)http_status;
+    copy_header(&response, "Content-Type", response.content_type, sizeof(response.content_type));
+    copy_header(&response, "ETag", response.etag, sizeof(response.etag));
+    copy_header(&response, "Location", response.location, sizeof(response.location));
+    curl_easy_reset(client->curl);
+    *ret_response = response;
+    memset(&response, 0, sizeof(response));
+    return STATUS_OK;
+}

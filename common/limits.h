@@ -13,7 +13,8 @@
 #define LIMIT_NAME_BYTES 63
 #define LIMIT_TEXT_BYTES 4096 // any free text field of a request
 #define LIMIT_LIST_COUNT 4096 // any repeated field of a request
-#define LIMIT_MESSAGE_FIELD_COUNT (256 * 1024) // all fields of one message from the wire, nested ones too
+#define LIMIT_MESSAGE_FIELD_COUNT                                                                  \
+    (256 * 1024) // all fields of one message from the wire, nested ones too
 #define LIMIT_SHARD_COUNT 4096
 #define LIMIT_FILE_BYTES (16 * 1024 * 1024) // configuration, keys, tokens
 #define LIMIT_LOG_LINE_BYTES 8192

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Structured log: one JSON object a line on stderr. Thread-safe. The message is constant text; what varies are
-// fields: log_info("backup started", "backup", id, "database", name, NULL). Keys and values are C strings in
-// pairs, ended by NULL; a NULL value is written as null. Secrets have no way in.
+// Structured log: one JSON object a line on stderr. Thread-safe. The message is constant text; what
+// varies are fields: log_info("backup started", "backup", id, "database", name, NULL). Keys and
+// values are C strings in pairs, ended by NULL; a NULL value is written as null. Secrets have no
+// way in.
 #pragma once
 
 #include "common/error.h"
@@ -11,10 +12,11 @@ typedef enum LogFormat { LOG_FORMAT_JSON, LOG_FORMAT_TEXT } LogFormat;
 
 void log_configure(LogLevel level, LogFormat format, const char *program);
 bool log_level_parse(const char *text, LogLevel *ret_level);
-void log_write(LogLevel level, const char *module, const char *message, ...) __attribute__((sentinel));
-// As log_write at `level`, with the error's status, reason, message, hint and origin as fields.
-void log_error_record(LogLevel level, const char *module, const Error *error, const char *message, ...)
+void log_write(LogLevel level, const char *module, const char *message, ...)
     __attribute__((sentinel));
+// As log_write at `level`, with the error's status, reason, message, hint and origin as fields.
+void log_error_record(LogLevel level, const char *module, const Error *error, const char *message,
+                      ...) __attribute__((sentinel));
 
 // LOG_MODULE is defined by each .c file that logs, before the include: its folder's name.
 #define log_debug(...) log_write(LOG_DEBUG, LOG_MODULE, __VA_ARGS__)

@@ -1,17 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-// Heap memory. Allocation never fails: running out ends the program with a log line, because all our work can be
-// picked up again and untestable branches cannot. Raw malloc, realloc, strdup and free live in memory.c only.
+// Heap memory. Allocation never fails: running out ends the program with a log line, because all
+// our work can be picked up again and untestable branches cannot. Raw malloc, realloc, strdup and
+// free live in memory.c only.
 #pragma once
 
 #include "common/attributes.h"
 
 #include <stddef.h>
 
-NORETURN void mem_exhausted(void); // for allocations by foreign libraries
+NORETURN void mem_exhausted(void);     // for allocations by foreign libraries
 MUST_USE void *mem_alloc(size_t size); // zeroed
 MUST_USE void *mem_alloc_array(size_t count, size_t item_size); // zeroed, overflow checked
-MUST_USE void *mem_realloc_array(void *memory, size_t count, size_t item_size); // new part not zeroed
-void mem_free(void *memory);   // NULL is fine
+MUST_USE void *mem_realloc_array(void *memory, size_t count,
+                                 size_t item_size); // new part not zeroed
+void mem_free(void *memory);                        // NULL is fine
 void mem_freep(void *pointer); // for CLEANUP(mem_freep) on any `T *`: takes the variable's address
 MUST_USE char *string_copy(const char *text); // NULL gives NULL
 MUST_USE char *string_copy_n(const char *text, size_t size);
