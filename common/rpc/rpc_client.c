@@ -116,8 +116,10 @@ size_t rpc_client_metadata(const RpcClient *client, grpc_metadata *ret_metadata)
 
 // ---- unary calls ----
 
-// What gRPC fills while a call is under way.
+// What gRPC fills while a call is under way. The metadata's slices are the call's, so that it is
+// kept as long.
 typedef struct Exchange {
+    grpc_call *call;
     grpc_metadata_array initial;
     grpc_metadata_array trailing;
     grpc_status_code code;
@@ -125,9 +127,8 @@ typedef struct Exchange {
     grpc_byte_buffer *response;
 } Exchange;
 
-static grpc_call_error start_exchange(grpc_call *call, Exchange *exchange,
-                                      grpc_byte_buffer *request, grpc_metadata *metadata,
-                                      size_t metadata_count)
+static grpc_call_error start_exchange(Exchange *exchange, grpc_byte_buffer *request,
+                                      grpc_metadata *metadata, size_t metadata_count)
 {
     grpc_op operations[6] = {0};
     operations[0].op = GRPC_OP_SEND_INITIAL_METADATA;
@@ -144,7 +145,8 @@ static grpc_call_error start_exchange(grpc_call *call, Exchange *exchange,
     operations[5].data.recv_status_on_client.trailing_metadata = &exchange->trailing;
     operations[5].data.recv_status_on_client.status = &exchange->code;
     operations[5].data.recv_status_on_client.status_details = &exchange->details;
-    return grpc_call_start_batch(call, operations, ARRAY_COUNT(operations), exchange, NULL);
+    return grpc_call_start_batch(exchange->call, operations, ARRAY_COUNT(operations), exchange,
+                                 NULL);
 }
 
 static void run_exchange(RpcClient *client, const char *method, const ProtobufCMessage *request,
@@ -154,11 +156,11 @@ static void run_exchange(RpcClient *client, const char *method, const ProtobufCM
     grpc_metadata metadata = {0};
     size_t metadata_count = rpc_client_metadata(client, &metadata);
     grpc_slice name = grpc_slice_from_copied_string(method);
-    grpc_call *call =
+    exchange->call =
         grpc_channel_create_call(rpc_client_channel(client), NULL, GRPC_PROPAGATE_DEFAULTS, queue,
                                  name, NULL, rpc_deadline(timeout_ms), NULL);
     grpc_byte_buffer *buffer = rpc_pack(request);
-    grpc_call_error result = start_exchange(call, exchange, buffer, &metadata, metadata_count);
+    grpc_call_error result = start_exchange(exchange, buffer, &metadata, metadata_count);
     if (result == GRPC_CALL_OK) {
         (void)grpc_completion_queue_pluck(queue, exchange, gpr_inf_future(GPR_CLOCK_REALTIME),
                                           NULL);
@@ -167,13 +169,12 @@ static void run_exchange(RpcClient *client, const char *method, const ProtobufCM
         exchange->details = grpc_slice_from_static_string("the call's metadata is not valid");
     }
     grpc_byte_buffer_destroy(buffer);
-    grpc_call_unref(call);
     grpc_slice_unref(name);
     if (metadata_count > 0) {
         grpc_slice_unref(metadata.value);
     }
     grpc_completion_queue_shutdown(queue);
-    grpc_completion_queue_destroy(queue);
+    grpc_completion_queue_destroy(queue); // the call has its own reference
 }
 
 Status rpc_client_call(RpcClient *client, const char *method, const ProtobufCMessage *request,
@@ -198,6 +199,7 @@ Status rpc_client_call(RpcClient *client, const char *method, const ProtobufCMes
     if (exchange.response != NULL) {
         grpc_byte_buffer_destroy(exchange.response);
     }
+    grpc_call_unref(exchange.call);
     grpc_slice_unref(exchange.details);
     grpc_metadata_array_destroy(&exchange.initial);
     grpc_metadata_array_destroy(&exchange.trailing);

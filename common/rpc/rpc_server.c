@@ -61,24 +61,36 @@ static grpc_server_credentials *create_credentials(const RpcServerOptions *optio
             GRPC_SSL_DONT_REQUEST_CLIENT_CERTIFICATE, config));
 }
 
+// Splits "host:port" or "[host]:port" in place. False: there is no port, for which gRPC would take
+// 443.
+static bool split_address(char *address, const char **ret_host, const char **ret_port)
+{
+    char *colon = strrchr(address, ':');
+    int64_t port = 0;
+    if (colon == NULL || !text_to_int64(colon + 1, &port) || port < 0 || port > UINT16_MAX) {
+        return false;
+    }
+    *colon = '\0';
+    *ret_port = colon + 1;
+    size_t size = strlen(address);
+    if (size >= 2 && address[0] == '[' && address[size - 1] == ']') {
+        address[size - 1] = '\0';
+        address++;
+    }
+    *ret_host = address;
+    return true;
+}
+
 // gRPC only says that it could not bind. Binding once more ourselves tells why.
 static int bind_errno(const char *address)
 {
-    CLEANUP_FREE char *host = string_copy(address);
-    char *colon = strrchr(host, ':');
-    if (colon == NULL) {
-        return EINVAL;
-    }
-    *colon = '\0';
-    char *name = host;
-    size_t size = strlen(name);
-    if (size >= 2 && name[0] == '[' && name[size - 1] == ']') {
-        name[size - 1] = '\0';
-        name++;
-    }
+    CLEANUP_FREE char *copy = string_copy(address);
+    const char *host = NULL;
+    const char *port = NULL;
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
     struct addrinfo *found = NULL;
-    if (getaddrinfo(name[0] == '\0' ? NULL : name, colon + 1, &hints, &found) != 0) {
+    if (!split_address(copy, &host, &port) ||
+        getaddrinfo(text_is_empty(host) ? NULL : host, port, &hints, &found) != 0) {
         return EINVAL;
     }
     int number = 0;
@@ -121,7 +133,13 @@ static Status bind_error(const RpcServerOptions *options, Error *error)
 
 static Status bind_address(RpcServer *server, const RpcServerOptions *options, Error *error)
 {
-    grpc_server_credentials *credentials = create_credentials(options);
+    CLEANUP_FREE char *copy = string_copy(options->address);
+    const char *host = NULL;
+    const char *port = NULL;
+    grpc_server_credentials *credentials = NULL;
+    if (split_address(copy, &host, &port)) {
+        credentials = create_credentials(options);
+    }
     if (credentials != NULL) {
         server->port = grpc_server_add_http2_port(server->server, options->address, credentials);
         grpc_server_credentials_release(credentials);
