@@ -17,6 +17,8 @@ typedef struct ComputeDriverOperations {
     Status (*terminate)(ComputeDriver *driver, const char *instance_id, Error *error);
     // Optional. Grows the disk (cloud). NULL: unsupported.
     Status (*grow_disk)(ComputeDriver *driver, const char *instance_id, int64_t size_bytes, Error *error);
+    // Optional. The end of what the instance said (its console), also for a while after it is gone. REASON_NOT_FOUND when there is none.
+    Status (*fetch_log)(ComputeDriver *driver, const char *instance_id, Buffer *buffer, Error *error);
     // Required. Could this launch? Names what is missing; changes nothing.
     Status (*preflight)(ComputeDriver *driver, const LaunchSpec *spec, Error *error);
     void (*free)(ComputeDriver *driver); // Required. Leaves instances running.
