@@ -3,7 +3,6 @@
 import time
 
 import pytest
-from holdfast_harness import servers
 
 
 def purge(source):
@@ -82,7 +81,3 @@ def test_cancel_stops_everything(holdfast):
     holdfast.wait_clean()
     again = holdfast.backup("shop")
     holdfast.verify_backup(again["id"], [source])
-
-
-def test_servers_are_what_they_claim():
-    assert servers.MariadbServer.engine == "mariadb"
