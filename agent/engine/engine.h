@@ -90,6 +90,7 @@ typedef struct EngineFile {
     // Verifies the pages in `data` (`size` bytes at `offset`, page-aligned except at the end); false sets *bad_page. NULL: no page checksums.
     bool (*check)(void *context, const uint8_t *data, size_t size, int64_t offset, int64_t *bad_page);
     void *context; // lives as long as the layout's arena
+    uint32_t page_size_bytes; // of what check verifies, for counting; 0: the engine's usual one
 } EngineFile;
 typedef struct EngineLayout {
     EngineFile *files; // byte order of path
