@@ -43,14 +43,19 @@ CREATE TABLE credentials (
 
 CREATE TABLE repositories (
     id uuid PRIMARY KEY,
-    name text NOT NULL UNIQUE,
-    location text NOT NULL UNIQUE,
+    name text NOT NULL,
+    location text NOT NULL,
     key_file text NOT NULL,
     key_fingerprint text NOT NULL,
     repository_id uuid NOT NULL,
+    -- What sweeps have freed: stored_bytes is the sum of what shard backups stored less this.
+    removed_bytes bigint NOT NULL DEFAULT 0,
     created_at timestamptz NOT NULL DEFAULT now(),
-    etag text NOT NULL
+    etag text NOT NULL,
+    deleted_at timestamptz
 );
+CREATE UNIQUE INDEX repositories_name ON repositories (name) WHERE deleted_at IS NULL;
+CREATE UNIQUE INDEX repositories_location ON repositories (location) WHERE deleted_at IS NULL;
 
 CREATE TABLE databases (
     id uuid PRIMARY KEY,
@@ -71,7 +76,8 @@ CREATE TABLE shards (
     name text NOT NULL,
     source_host text NOT NULL,
     source_port int NOT NULL,
-    source_credential_id uuid NOT NULL REFERENCES credentials (id),
+    -- Only a deleted shard may have lost its credential.
+    source_credential_id uuid REFERENCES credentials (id),
     source_tls_mode text NOT NULL DEFAULT 'prefer',
     source_tls_ca text NOT NULL DEFAULT '',
     placement_provider text NOT NULL DEFAULT 'local',
@@ -82,8 +88,10 @@ CREATE TABLE shards (
     created_at timestamptz NOT NULL DEFAULT now(),
     updated_at timestamptz NOT NULL DEFAULT now(),
     etag text NOT NULL,
-    deleted_at timestamptz
+    deleted_at timestamptz,
+    CHECK (source_credential_id IS NOT NULL OR deleted_at IS NOT NULL)
 );
+CREATE INDEX shards_by_credential ON shards (source_credential_id);
 CREATE UNIQUE INDEX shards_name ON shards (database_id, name) WHERE deleted_at IS NULL;
 
 CREATE TABLE policies (
@@ -318,7 +326,9 @@ CREATE TABLE idempotency_keys (
     key text NOT NULL,
     method text NOT NULL,
     request_hash bytea NOT NULL,
-    -- NULL while the first call is under way.
+    -- Who answers: a claim that was left behind is taken over under a new one, and the old one can no longer answer.
+    claim_id uuid NOT NULL,
+    -- NULL while the first call is under way; set in the transaction of the call's effect.
     response bytea,
     created_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (token_id, key)
