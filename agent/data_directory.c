@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/data_directory.h"
+
+static Status materialize_provide(const DataDirectoryRequest *request,
+                                  MaterializeResult *ret_result, Error *error)
+{
+    return repository_materialize(request->repository, request->key, request->manifest,
+                                  request->directory, request->progress, ret_result, error);
+}
+
+const DataDirectoryProvider data_directory_materialize = {
+    .name = "materialize",
+    .provide = materialize_provide,
+};

@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0
+// A restore of one shard into a directory that a person named, and then either a server on a port
+// or nothing more. The files are written beside the target and renamed, so that the target is
+// either absent or whole, and so that a second try can tell the remains of the first one from
+// somebody's data.
+#include "agent/job.h"
+#include "common/clock.h"
+#include "common/file.h"
+#include "common/log.h"
+#include "common/memory.h"
+#include "common/text.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define LOG_MODULE "agent"
+#define ALIVE_CHECK_MS 1000
+
+typedef struct RestoreJob {
+    const Job *job;
+    const Holdfast__V1__RestoreAssignment *assignment;
+    Arena *arena;
+    JobRepository repository;
+    Manifest *manifest;
+    Engine *engine;
+    const char *partial_directory; // beside the target; "": the target itself
+    bool is_ours;                  // the target was filled by us: a failure empties it again
+    int64_t restore_ms, start_ms, size_bytes;
+} RestoreJob;
+
+// --- the directory ------------------------------------------------------------------------------
+
+static Status restore_check_target(const RestoreJob *restore, Error *error)
+{
+    const char *directory = restore->assignment->directory;
+    if (directory[0] != '/') {
+        return error_set(error, REASON_INVALID, "the target '%s' is not an absolute path",
+                         directory);
+    }
+    bool is_empty = false;
+    RETURN_IF_ERROR(dir_is_empty(directory, &is_empty, error));
+    if (!is_empty) {
+        (void)error_set(error, REASON_TARGET_NOT_EMPTY, "the target '%s' is not empty", directory);
+        return error_hint(error, "name a directory that is empty or does not exist");
+    }
+    return STATUS_OK;
+}
+
+// A target on a file system of its own cannot be renamed onto; it is filled in place.
+static bool can_be_renamed_onto(const char *directory, const char *parent)
+{
+    struct stat target = {0};
+    struct stat above = {0};
+    if (stat(directory, &target) != 0) {
+        return errno == ENOENT;
+    }
+    return stat(parent, &above) == 0 && target.st_dev == above.st_dev;
+}
+
+static Status restore_choose_partial(RestoreJob *restore, Error *error)
+{
+    const char *directory = restore->assignment->directory;
+    char *parent = arena_string(restore->arena, directory);
+    size_t size = strlen(parent);
+    while (size > 1 && parent[size - 1] == '/') {
+        parent[--size] = '\0';
+    }
+    char *trimmed = arena_string(restore->arena, parent);
+    char *slash = strrchr(parent, '/');
+    slash[slash == parent ? 1 : 0] = '\0';
+    RETURN_IF_ERROR(dir_create_all(parent, 0700, error));
+    restore->partial_directory = "";
+    if (can_be_renamed_onto(directory, parent) && access(parent, W_OK) == 0) {
+        restore->partial_directory = arena_format(restore->arena, "%s.holdfast-partial-%s", trimmed,
+                                                  restore->assignment->restore_id);
+        return dir_remove_all(restore->partial_directory, error); // of an earlier try
+    }
+    return STATUS_OK;
+}
+
+static Status restore_move_into_place(RestoreJob *restore, Error *error)
+{
+    restore->is_ours = true;
+    if (text_is_empty(restore->partial_directory)) {
+        return STATUS_OK;
+    }
+    const char *directory = restore->assignment->directory;
+    if (rename(restore->partial_directory, directory) != 0) {
+        restore->is_ours = false;
+        if (errno == ENOTEMPTY || errno == EEXIST) {
+            return error_set(error, REASON_TARGET_NOT_EMPTY,
+                             "the target '%s' was filled by somebody else meanwhile", directory);
+        }
+        return error_set_errno(error, REASON_INTERNAL, errno, "moving the files to '%s'",
+                               directory);
+    }
+    return STATUS_OK;
+}
+
+static void restore_remove_remains(RestoreJob *restore, Reason reason)
+{
+    Error error = {0};
+    if (!text_is_empty(restore->partial_directory) &&
+        dir_remove_all(restore->partial_directory, &error) != STATUS_OK) {
+        log_error_record(LOG_WARNING, LOG_MODULE, &error, "a partial restore stays, ignoring it",
+                         NULL);
+    }
+    // Filled by somebody else between our look and the first write: not ours to remove.
+    bool is_ours = restore->is_ours && reason != REASON_TARGET_NOT_EMPTY;
+    if (is_ours && dir_remove_all(restore->assignment->directory, &error) != STATUS_OK) {
+        log_error_record(LOG_WARNING, LOG_MODULE, &error, "a failed restore stays, ignoring it",
+                         NULL);
+    }
+}
+
+static Status restore_files(RestoreJob *restore, Error *error)
+{
+    const Holdfast__V1__RestoreAssignment *assignment = restore->assignment;
+    agent_state_phase(restore->job->state, HOLDFAST__V1__PHASE__PHASE_RESTORE, NULL);
+    int64_t started_ms = clock_monotonic_ms();
+    RETURN_IF_ERROR(restore_check_target(restore, error));
+    RETURN_IF_ERROR(job_repository_open(assignment->repository, &restore->repository, error));
+    RETURN_IF_ERROR(job_manifest_read(&restore->repository, assignment->shard_id,
+                                      assignment->manifest_id, assignment->manifest_digest,
+                                      restore->arena, &restore->manifest, error));
+    RETURN_IF_ERROR(restore_choose_partial(restore, error));
+    restore->is_ours = text_is_empty(restore->partial_directory);
+    const DataDirectoryRequest request = {
+        .repository = restore->repository.repository,
+        .key = &restore->repository.key,
+        .manifest = restore->manifest,
+        .directory = restore->is_ours ? assignment->directory : restore->partial_directory,
+        .progress = job_progress(restore->job),
+    };
+    MaterializeResult result = {0};
+    // A restore is for keeps: it is written out whatever provider backups use.
+    RETURN_IF_ERROR(data_directory_materialize.provide(&request, &result, error));
+    restore->size_bytes = result.size_bytes;
+    RETURN_IF_ERROR(restore_move_into_place(restore, error));
+    restore->restore_ms = clock_monotonic_ms() - started_ms;
+    return STATUS_OK;
+}
+
+// --- the engine ---------------------------------------------------------------------------------
+
+static Status restore_serve(RestoreJob *restore, Error *error)
+{
+    const Holdfast__V1__RestoreAssignment *assignment = restore->assignment;
+    agent_state_phase(restore->job->state, HOLDFAST__V1__PHASE__PHASE_START, NULL);
+    const EngineOptions options = {
+        .engine = restore->manifest->engine,
+        .data_directory = assignment->directory,
+        .work_directory = restore->job->instance->work_directory,
+        .instance_id = restore->job->instance->instance_id,
+        .shard_id = assignment->shard_id,
+        .program_directory = restore->job->program_directory,
+        .memory_bytes = assignment->memory_bytes,
+        .agent_program = restore->job->instance->agent_program,
+        .cancel = agent_state_cancel(restore->job->state),
+    };
+    const EngineSource no_source = {
+        .host = "", .port = 0, .username = "", .password = {0}, .tls_mode = "disable"};
+    RETURN_IF_ERROR(engine_open(&options, &no_source, &restore->engine, error));
+    return engine_serve(restore->engine, restore->manifest->engine_version,
+                        restore->manifest->engine_state, assignment->port, &restore->start_ms,
+                        error);
+}
+
+static Status restore_stay(RestoreJob *restore, Error *error)
+{
+    while (!agent_state_wait_stop(restore->job->state, ALIVE_CHECK_MS)) {
+        RETURN_IF_ERROR(engine_check_alive(restore->engine, error));
+    }
+    return STATUS_OK;
+}
+
+static Status restore_execute(RestoreJob *restore, Error *error)
+{
+    RETURN_IF_ERROR(restore_files(restore, error));
+    RETURN_IF_ERROR(job_check_canceled(restore->job, error));
+    RETURN_IF_ERROR(restore_serve(restore, error));
+    const Holdfast__V1__RestoreAssignment *assignment = restore->assignment;
+    if (assignment->port == 0) { // all done: nothing of ours may hold on to the directory
+        engine_close(restore->engine);
+        restore->engine = NULL;
+    }
+    Holdfast__V1__RestoreDone done = HOLDFAST__V1__RESTORE_DONE__INIT;
+    done.size_bytes = restore->size_bytes;
+    done.restore_ms = restore->restore_ms;
+    done.start_ms = restore->start_ms;
+    done.port = assignment->port;
+    restore->is_ours = false; // from now on it is the person's
+    agent_state_restore_done(restore->job->state, &done);
+    return assignment->port == 0 ? STATUS_OK : restore_stay(restore, error);
+}
+
+Status job_restore_run(const Job *job, const Holdfast__V1__RestoreAssignment *assignment,
+                       Error *error)
+{
+    RestoreJob restore = {
+        .job = job, .assignment = assignment, .arena = arena_new(), .partial_directory = ""};
+    log_info("restore begins", "restore", assignment->restore_id, "shard", assignment->shard_name,
+             "manifest", assignment->manifest_id, "directory", assignment->directory, NULL);
+    Status status = restore_execute(&restore, error);
+    if (status != STATUS_OK) {
+        job_failed(job, error);
+    }
+    engine_close(restore.engine);
+    if (status != STATUS_OK) {
+        restore_remove_remains(&restore, error->reason);
+    }
+    job_repository_done(&restore.repository);
+    arena_free(restore.arena);
+    return status;
+}
