@@ -5,10 +5,11 @@
 #include "holdfast/v1/holdfast.pb-c.h"
 #include "server/service/service.h"
 
+// `after_id` of the request: 0 begins with the oldest event kept, a negative one with what happens from now on.
 typedef struct EventSubscription EventSubscription;
 
 // Checks the caller (viewer). `on_wake` is called from the hub's thread whenever there may be something new; it must not block and may call
-// nothing of this file but, if it likes, event_subscription_next.
+// nothing of this file but, if it likes, event_subscription_next. Call event_subscription_next once after opening: what is there already wakes nobody.
 Status event_subscription_open(Service *service, ServiceCall *call, const Holdfast__V1__StreamEventsRequest *request,
                                void (*on_wake)(void *context), void *context, EventSubscription **ret_subscription, Error *error);
 // Up to 100 events after the last ones given, oldest first; none: count 0. Events become visible in id order only (no gaps are skipped).

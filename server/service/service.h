@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 typedef struct Service Service;
+typedef struct ServiceClaim ServiceClaim;
 typedef struct Store Store;
 
 typedef enum Role { ROLE_NONE, ROLE_VIEWER, ROLE_OPERATOR, ROLE_ADMIN } Role;
@@ -34,10 +35,11 @@ typedef struct ServiceCall {
     const char *if_match;        // "" for none
     const char *request_id;
     // Outputs.
-    char etag[80];      // of the resource in the response, or ""
+    char etag[80];      // of the resource in the response, without quotes, or ""
     bool is_replayed;   // the answer is that of an earlier call with the same idempotency key
     char token_id[37];  // who called
     Role role;
+    ServiceClaim *claim; // service.c's own
 } ServiceCall;
 
 typedef struct ServiceMethod {
