@@ -263,7 +263,9 @@ static Status explain(const Exchange *exchange, CURLcode result, const char *mes
         return error_set(error, REASON_DEADLINE, "%s %s: no answer within %lld ms", request->method,
                          url, (long long)request->timeout_ms);
     }
-    if (result == CURLE_URL_MALFORMAT || result == CURLE_UNSUPPORTED_PROTOCOL) {
+    // libcurl says "unsupported protocol" of an answer that is not HTTP, too.
+    bool is_bad_url = result == CURLE_URL_MALFORMAT || result == CURLE_UNSUPPORTED_PROTOCOL;
+    if (is_bad_url && connect_time == 0) {
         error_set(error, REASON_INVALID, "'%s' is not a URL we can use", url);
         return error_hint(error, "give a URL such as https://host:port/path");
     }
