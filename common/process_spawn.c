@@ -145,6 +145,14 @@ static Status spawn_failure(const ProcessOptions *options, int number, Error *er
                          "starting '%s': the working directory '%s' does not exist", name,
                          options->directory);
     }
+    CLEANUP(fd_closep)
+    int output = options->output_path == NULL
+                     ? INVALID_FD
+                     : open(options->output_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
+    if (options->output_path != NULL && output < 0) {
+        return error_set_errno(error, REASON_INTERNAL, errno, "starting '%s': opening '%s'", name,
+                               options->output_path);
+    }
     error_set_errno(error, REASON_INTERNAL, number, "starting '%s'", name);
     if (number == ENOENT) {
         return error_hint(error, "install the program, or add its directory to PATH");

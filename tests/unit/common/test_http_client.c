@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Red when requests differ from what the caller said, or an answer can hang or flood us.
 #include "common/clock.h"
+#include "common/crypto.h"
 #include "common/file.h"
 #include "common/http_client.h"
 #include "common/limits.h"
@@ -9,7 +10,10 @@
 #include "tests/harness/harness.h"
 
 #include <arpa/inet.h>
+#include <openssl/pem.h>
+#include <openssl/ssl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -326,13 +330,107 @@ static void test_failures(void **state)
     http_client_free(client);
 }
 
+typedef struct TlsServer {
+    int listener;
+    int port;
+    SSL_CTX *context;
+    pthread_t thread;
+} TlsServer;
+
+static void *serve_tls(void *argument)
+{
+    TlsServer *server = argument;
+    for (;;) {
+        int fd = accept(server->listener, NULL, NULL);
+        if (fd < 0) {
+            return NULL;
+        }
+        SSL *tls = SSL_new(server->context);
+        SSL_set_fd(tls, fd);
+        char data[4096];
+        if (SSL_accept(tls) == 1 && SSL_read(tls, data, sizeof(data)) > 0) {
+            static const char text[] =
+                "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 6\r\n\r\nsecure";
+            SSL_write(tls, text, sizeof(text) - 1);
+            (void)SSL_shutdown(tls); // the client may be gone already
+        }
+        SSL_free(tls);
+        (void)close(fd);
+    }
+}
+
+static void tls_server_start(TlsServer *server, const char *certificate_pem, const char *key_pem)
+{
+    server->context = SSL_CTX_new(TLS_server_method());
+    BIO *bio = BIO_new_mem_buf(certificate_pem, -1);
+    X509 *certificate = PEM_read_bio_X509(bio, NULL, NULL, NULL);
+    BIO_free(bio);
+    bio = BIO_new_mem_buf(key_pem, -1);
+    EVP_PKEY *key = PEM_read_bio_PrivateKey(bio, NULL, NULL, NULL);
+    BIO_free(bio);
+    assert_int_equal(SSL_CTX_use_certificate(server->context, certificate), 1);
+    assert_int_equal(SSL_CTX_use_PrivateKey(server->context, key), 1);
+    X509_free(certificate);
+    EVP_PKEY_free(key);
+    server->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t size = sizeof(address);
+    assert_int_equal(bind(server->listener, (struct sockaddr *)&address, size), 0);
+    assert_int_equal(getsockname(server->listener, (struct sockaddr *)&address, &size), 0);
+    server->port = ntohs(address.sin_port);
+    assert_int_equal(listen(server->listener, 16), 0);
+    assert_int_equal(pthread_create(&server->thread, NULL, serve_tls, server), 0);
+}
+
+static void tls_server_stop(TlsServer *server)
+{
+    (void)shutdown(server->listener, SHUT_RDWR);
+    assert_int_equal(pthread_join(server->thread, NULL), 0);
+    (void)close(server->listener);
+    SSL_CTX_free(server->context);
+}
+
+static void test_tls_is_verified(void **state)
+{
+    (void)state;
+    Error error = {0};
+    CLEANUP_FREE char *certificate_pem = NULL;
+    CLEANUP_FREE char *key_pem = NULL;
+    assert_ok(crypto_self_signed_certificate("localhost", 1, &certificate_pem, &key_pem, &error),
+              &error);
+    CLEANUP(temp_dir_removep) char *directory = temp_dir_new();
+    CLEANUP_FREE char *ca_path = path_join(directory, "ca.pem");
+    write_file(ca_path, certificate_pem);
+    (void)signal(SIGPIPE, SIG_IGN); // OpenSSL writes without MSG_NOSIGNAL
+    TlsServer server = {0};
+    tls_server_start(&server, certificate_pem, key_pem);
+    HttpClient *client = http_client_new();
+    HttpResponse response = {0};
+    CLEANUP_FREE char *url = string_format("https://localhost:%d/", server.port);
+    HttpRequest request = {.method = "GET", .url = url, .timeout_ms = 20000, .ca_path = ca_path};
+    assert_ok(http_client_send(client, &request, &response, &error), &error);
+    assert_string_equal(buffer_text(&response.body), "secure");
+    http_response_done(&response);
+    request.ca_path = NULL; // the system does not know it
+    assert_int_equal(http_client_send(client, &request, &response, &error), STATUS_UNAVAILABLE);
+    assert_contains(error.hint, "certificate is not trusted");
+    request.ca_path = ca_path; // trusted, but the name is another
+    CLEANUP_FREE char *other = string_format("https://127.0.0.1:%d/", server.port);
+    request.url = other;
+    assert_int_equal(http_client_send(client, &request, &response, &error), STATUS_UNAVAILABLE);
+    assert_contains(error.hint, "certificate is not trusted");
+    request.ca_path = "/no/such/file";
+    assert_int_equal(http_client_send(client, &request, &response, &error), STATUS_UNAVAILABLE);
+    http_client_free(client);
+    tls_server_stop(&server);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_requests),
-        cmocka_unit_test(test_unix_socket),
-        cmocka_unit_test(test_streams),
-        cmocka_unit_test(test_failures),
+        cmocka_unit_test(test_requests),        cmocka_unit_test(test_unix_socket),
+        cmocka_unit_test(test_streams),         cmocka_unit_test(test_failures),
+        cmocka_unit_test(test_tls_is_verified),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -241,6 +241,9 @@ static void test_output_file(void **state)
     assert_ok(file_read(path, 1000, &text, NULL, &error), &error);
     assert_string_equal(text, "before\nout\nerr\nerr\n"); // the second run's stdout was collected
     assert_string_equal(buffer_text(&output), "out\n");
+    options.output_path = "/no/such/place/log";
+    assert_error(process_spawn(&options, &pid, &error), &error, REASON_NOT_FOUND,
+                 "starting 'sh': opening '/no/such/place/log': No such file or directory");
 }
 
 static void test_identity(void **state)
