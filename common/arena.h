@@ -22,4 +22,5 @@ MUST_USE char *arena_string(Arena *arena, const char *text); // NULL gives NULL
 MUST_USE char *arena_string_n(Arena *arena, const char *text, size_t size);
 MUST_USE void *arena_copy(Arena *arena, const void *data, size_t size);
 MUST_USE char *arena_format(Arena *arena, const char *format, ...) PRINTF_LIKE(2, 3);
-MUST_USE char *arena_format_list(Arena *arena, const char *format, va_list arguments);
+MUST_USE char *arena_format_list(Arena *arena, const char *format, va_list arguments)
+    PRINTF_LIKE(2, 0);

@@ -208,15 +208,15 @@ static Status load_line(OptionSet *set, char *line, const Source *source, bool *
 
 static Status load_file(OptionSet *set, const char *path, Error *error)
 {
+    CLEANUP(secret_done) Secret content = {0}; // it may hold passwords
     char *text = NULL;
-    size_t size = 0;
-    if (file_read(path, LIMIT_FILE_BYTES, &text, &size, error) != STATUS_OK) {
+    if (file_read(path, LIMIT_FILE_BYTES, &text, &content.size, error) != STATUS_OK) {
         error_field(error, "config");
         return error_wrap(error, "reading the configuration file");
     }
-    CLEANUP(secret_done) Secret content = {.data = (uint8_t *)text, .size = size};
+    content.data = (uint8_t *)text;
     Source source = {.origin = "file"};
-    if (strlen(text) != size) {
+    if (strlen(text) != content.size) {
         return error_set(error, REASON_OPTION_INVALID, "'%s' is not a text file", path);
     }
     CLEANUP_FREE bool *seen = mem_alloc_array(set->count, sizeof(bool));
