@@ -37,6 +37,7 @@ Status repository_create(Storage *storage, const Secret *wrapping_key, Repositor
 // REASON_REPOSITORY_MISSING, _FORMAT, REASON_KEY_WRONG when wrapping_key is not the repository's.
 Status repository_open(Storage *storage, const Secret *wrapping_key, Repository **ret_repository, Error *error);
 void repository_free(Repository *repository);
+void repository_freep(Repository **repository);
 const char *repository_id(const Repository *repository);
 Storage *repository_storage(Repository *repository); // borrowed
 
@@ -65,11 +66,18 @@ typedef struct Manifest {
     int64_t created_us;
     int64_t file_count, size_bytes;       // what a restore writes
     int64_t new_bytes;                    // plain bytes of extents that were not in the parent
-    int64_t stored_bytes;                 // what this backup added to the repository
+    int64_t stored_bytes;                 // what this backup's packs added to the repository
     char digest[65];                      // hex SHA-256 of this manifest object; set on read and by publish
+    int64_t directory_count;
+    int64_t data_bytes;     // of size_bytes, what is not all zeros: what a restore takes on disk
+    int32_t list_level;     // private: where the file list is
+    uint8_t list_root[72];
 } Manifest;
 Status manifest_read(Repository *repository, const DataKey *key, const char *shard_id, const char *manifest_id, Arena *arena,
                      Manifest **ret_manifest, Error *error);
+// As manifest_read, with the data key that the manifest names (needs the wrapping key). ret_key is the caller's to end.
+Status manifest_open(Repository *repository, const char *database_id, const char *shard_id, const char *manifest_id,
+                     Arena *arena, DataKey *ret_key, Manifest **ret_manifest, Error *error);
 
 // --- progress ---------------------------------------------------------------------------------------------------
 // Called from the working thread now and then (at least every 8 MiB); false cancels: the operation ends with REASON_CANCELED.

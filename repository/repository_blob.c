@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: Apache-2.0
+// Key derivation of a shard and opening of its blobs.
+#include "repository/repository_blob.h"
+
+#include "common/memory.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <string.h>
+#include <zstd.h>
+
+#define INFO_SIZE_MAX 512
+
+struct BlobOpener {
+    const ShardScope *scope;
+    ZSTD_DCtx *context;
+    uint8_t *sealed; // a blob as stored
+    uint8_t *packed; // a blob without its seal
+    bool has_pack_key;
+    PackName pack; // whose key pack_key is
+    uint8_t pack_key[AES256_KEY_SIZE];
+};
+
+void key_derive(const Secret *key, const char *label, const char *const *parts,
+                uint8_t ret_key[AES256_KEY_SIZE])
+{
+    CLEANUP(buffer_done) Buffer info = {0};
+    buffer_init(&info, INFO_SIZE_MAX);
+    buffer_append_format(&info, "holdfast/1/%s", label);
+    for (size_t i = 0; parts[i] != NULL; i++) {
+        buffer_append_format(&info, "\n%s", parts[i]);
+    }
+    assert(!info.is_overflowed);
+    assert(key->size > 0);
+    crypto_hkdf(key->data, key->size, info.data, info.size, ret_key, AES256_KEY_SIZE);
+}
+
+Status scope_init(ShardScope *scope, const Repository *repository, const DataKey *key,
+                  const char *database_id, const char *shard_id, Error *error)
+{
+    *scope = (ShardScope){0};
+    RETURN_IF_ERROR(id_check(database_id, "database", error));
+    RETURN_IF_ERROR(id_check(shard_id, "shard", error));
+    RETURN_IF_ERROR(id_check(key->id, "data key", error));
+    if (key->bytes.size != AES256_KEY_SIZE) {
+        return error_set(error, REASON_KEY_WRONG, "data key '%s' does not have %d bytes", key->id,
+                         AES256_KEY_SIZE);
+    }
+    scope->storage = repository->storage;
+    snprintf(scope->repository_id, UUID_TEXT_SIZE, "%s", repository->id);
+    snprintf(scope->database_id, UUID_TEXT_SIZE, "%s", database_id);
+    snprintf(scope->shard_id, UUID_TEXT_SIZE, "%s", shard_id);
+    snprintf(scope->key_id, UUID_TEXT_SIZE, "%s", key->id);
+    scope->data_key = secret_copy(&key->bytes);
+    const char *parts[] = {scope->repository_id, scope->shard_id, NULL};
+    key_derive(&scope->data_key, "extent-hash", parts, scope->extent_hash_key);
+    key_derive(&scope->data_key, "node-hash", parts, scope->node_hash_key);
+    return STATUS_OK;
+}
+
+void scope_done(ShardScope *scope)
+{
+    secret_done(&scope->data_key);
+    explicit_bzero(scope->extent_hash_key, SHA256_SIZE);
+    explicit_bzero(scope->node_hash_key, SHA256_SIZE);
+}
+
+void scope_hash(const ShardScope *scope, BlobKind kind, const uint8_t *data, size_t size,
+                uint8_t ret_hash[SHA256_SIZE])
+{
+    assert(kind == BLOB_EXTENT || kind == BLOB_NODE);
+    crypto_hmac_sha256(kind == BLOB_EXTENT ? scope->extent_hash_key : scope->node_hash_key,
+                       SHA256_SIZE, data, size, ret_hash);
+}
+
+void pack_object_key(const char *shard_id, const PackName *name, char ret_key[OBJECT_KEY_SIZE])
+{
+    char text[PACK_NAME_SIZE];
+    pack_name_encode(name, text);
+    snprintf(ret_key, OBJECT_KEY_SIZE, "shards/%s/packs/%s", shard_id, text);
+}
+
+void pack_key_derive(const ShardScope *scope, const PackName *name,
+                     uint8_t ret_key[AES256_KEY_SIZE])
+{
+    char text[PACK_NAME_SIZE];
+    pack_name_encode(name, text);
+    const char *parts[] = {scope->repository_id, scope->shard_id, text, NULL};
+    key_derive(&scope->data_key, "pack", parts, ret_key);
+}
+
+void blob_nonce(uint32_t index, uint8_t ret_nonce[GCM_NONCE_SIZE])
+{
+    memset(ret_nonce, 0, GCM_NONCE_SIZE);
+    put_u32(ret_nonce, index);
+}
+
+size_t blob_associated(const ShardScope *scope, const Ref *ref,
+                       uint8_t ret_data[ASSOCIATED_SIZE_MAX])
+{
+    char pack[PACK_NAME_SIZE];
+    pack_name_encode(&ref->pack, pack);
+    int size = snprintf((char *)ret_data, ASSOCIATED_SIZE_MAX, "holdfast/1/blob\n%s\n%s\n%s\n%s\n",
+                        scope->repository_id, scope->database_id, scope->shard_id, pack);
+    assert(size > 0 && size + 10 < ASSOCIATED_SIZE_MAX);
+    uint8_t *next = ret_data + size;
+    next[0] = (uint8_t)ref->kind;
+    next[1] = (uint8_t)ref->encoding;
+    put_u32(next + 2, ref->index);
+    put_u32(next + 6, ref->plain_size);
+    return (size_t)size + 10;
+}
+
+BlobOpener *blob_opener_new(const ShardScope *scope)
+{
+    BlobOpener *opener = mem_alloc(sizeof(*opener));
+    opener->scope = scope;
+    opener->context = ZSTD_createDCtx();
+    assert(opener->context != NULL); // out of memory, as in memory.c
+    opener->sealed = mem_alloc(BLOB_SIZE_MAX + GCM_TAG_SIZE);
+    opener->packed = mem_alloc(BLOB_SIZE_MAX + GCM_TAG_SIZE);
+    return opener;
+}
+
+void blob_opener_free(BlobOpener *opener)
+{
+    if (opener == NULL) {
+        return;
+    }
+    ZSTD_freeDCtx(opener->context);
+    mem_free(opener->sealed);
+    mem_free(opener->packed);
+    explicit_bzero(opener->pack_key, sizeof(opener->pack_key));
+    mem_free(opener);
+}
+
+void blob_opener_freep(BlobOpener **opener)
+{
+    blob_opener_free(*opener);
+    *opener = NULL;
+}
+
+static Status blob_is_damaged(const BlobOpener *opener, const Ref *ref, const char *what,
+                              Error *error)
+{
+    char key[OBJECT_KEY_SIZE];
+    pack_object_key(opener->scope->shard_id, &ref->pack, key);
+    error_set(error, REASON_OBJECT_CORRUPT, "blob %u of object '%s' %s", ref->index, key, what);
+    return error_hint(error, "bring the object back from a copy of the repository, or restore a "
+                             "backup that does not need it; the next seed does not use it");
+}
+
+Status blob_open(BlobOpener *opener, const Ref *ref, const uint8_t *sealed, bool check_hash,
+                 uint8_t *plain, Error *error)
+{
+    assert(ref->kind != BLOB_ZERO);
+    assert(ref->plain_size <= BLOB_SIZE_MAX);
+    if (!opener->has_pack_key || !pack_name_equal(&opener->pack, &ref->pack)) {
+        pack_key_derive(opener->scope, &ref->pack, opener->pack_key);
+        opener->pack = ref->pack;
+        opener->has_pack_key = true;
+    }
+    uint8_t nonce[GCM_NONCE_SIZE];
+    uint8_t associated[ASSOCIATED_SIZE_MAX];
+    blob_nonce(ref->index, nonce);
+    size_t associated_size = blob_associated(opener->scope, ref, associated);
+    bool is_packed = ref->encoding == ENCODING_ZSTD;
+    uint8_t *opened = is_packed ? opener->packed : plain;
+    if (!crypto_open(opener->pack_key, nonce, associated, associated_size, sealed, ref->stored_size,
+                     opened)) {
+        return blob_is_damaged(opener, ref, "is not what was written", error);
+    }
+    if (is_packed && ZSTD_decompressDCtx(opener->context, plain, ref->plain_size, opener->packed,
+                                         ref->stored_size - GCM_TAG_SIZE) != ref->plain_size) {
+        return blob_is_damaged(opener, ref, "cannot be decompressed", error);
+    }
+    if (check_hash) {
+        uint8_t hash[SHA256_SIZE];
+        scope_hash(opener->scope, ref->kind, plain, ref->plain_size, hash);
+        if (!crypto_equal(hash, ref->hash, SHA256_SIZE)) {
+            return blob_is_damaged(opener, ref, "does not have the content it is named for", error);
+        }
+    }
+    return STATUS_OK;
+}
+
+Status missing_becomes_damage(Status status, Error *error)
+{
+    if (status == STATUS_NOT_FOUND) {
+        char message[sizeof(error->message)];
+        snprintf(message, sizeof(message), "%s", error->message);
+        error_set(error, REASON_OBJECT_MISSING, "%s", message);
+        return error_hint(error, "bring the object back from a copy of the repository, or restore "
+                                 "a backup that does not need it");
+    }
+    return status;
+}
+
+Status blob_read(BlobOpener *opener, const Ref *ref, uint8_t *plain, Error *error)
+{
+    char key[OBJECT_KEY_SIZE];
+    pack_object_key(opener->scope->shard_id, &ref->pack, key);
+    Status status = storage_get_range(opener->scope->storage, key, ref->offset, ref->stored_size,
+                                      opener->sealed, error);
+    RETURN_IF_ERROR(missing_becomes_damage(status, error));
+    return blob_open(opener, ref, opener->sealed, true, plain, error);
+}
+
+bool zstd_inflate_exactly(const uint8_t *packed, size_t packed_size, uint8_t *plain,
+                          size_t plain_size)
+{
+    return ZSTD_decompress(plain, plain_size, packed, packed_size) == plain_size;
+}

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+// Inside repository/ only: keys of a shard, and reading one sealed blob.
+#pragma once
+
+#include "repository/repository_format.h"
+
+#define OBJECT_KEY_SIZE 160 // the longest key of ours, and the NUL
+
+struct Repository {
+    Storage *storage;
+    Secret wrapping_key; // empty: this process is handed data keys
+    char id[UUID_TEXT_SIZE];
+};
+
+// What every operation on one shard needs. Immutable after init, so threads share it.
+typedef struct ShardScope {
+    Storage *storage;
+    char repository_id[UUID_TEXT_SIZE], database_id[UUID_TEXT_SIZE], shard_id[UUID_TEXT_SIZE],
+        key_id[UUID_TEXT_SIZE];
+    Secret data_key;
+    uint8_t extent_hash_key[SHA256_SIZE], node_hash_key[SHA256_SIZE];
+} ShardScope;
+
+Status scope_init(ShardScope *scope, const Repository *repository, const DataKey *key,
+                  const char *database_id, const char *shard_id, Error *error);
+void scope_done(ShardScope *scope);
+void scope_hash(const ShardScope *scope, BlobKind kind, const uint8_t *data, size_t size,
+                uint8_t ret_hash[SHA256_SIZE]);
+
+// HKDF of a key under "holdfast/1/<label>" and the parts, each after a newline. `parts` ends with
+// NULL.
+void key_derive(const Secret *key, const char *label, const char *const *parts,
+                uint8_t ret_key[AES256_KEY_SIZE]);
+
+void pack_object_key(const char *shard_id, const PackName *name, char ret_key[OBJECT_KEY_SIZE]);
+void pack_key_derive(const ShardScope *scope, const PackName *name,
+                     uint8_t ret_key[AES256_KEY_SIZE]);
+void blob_nonce(uint32_t index, uint8_t ret_nonce[GCM_NONCE_SIZE]);
+size_t blob_associated(const ShardScope *scope, const Ref *ref,
+                       uint8_t ret_data[ASSOCIATED_SIZE_MAX]);
+
+// Opens blobs; one thread at a time.
+typedef struct BlobOpener BlobOpener;
+BlobOpener *blob_opener_new(const ShardScope *scope); // borrows scope
+void blob_opener_free(BlobOpener *opener);
+void blob_opener_freep(BlobOpener **opener);
+// `plain` has room for ref->plain_size. REASON_OBJECT_CORRUPT naming the pack. With check_hash the
+// content must also be what its name says, which finds mistakes of a writer; forgery is found
+// without.
+Status blob_open(BlobOpener *opener, const Ref *ref, const uint8_t *sealed, bool check_hash,
+                 uint8_t *plain, Error *error);
+// Fetches and opens one blob, with its hash checked. A missing pack is REASON_OBJECT_MISSING.
+Status blob_read(BlobOpener *opener, const Ref *ref, uint8_t *plain, Error *error);
+// Inflates exactly plain_size bytes; false when there are fewer, more, or it is not zstd.
+bool zstd_inflate_exactly(const uint8_t *packed, size_t packed_size, uint8_t *plain,
+                          size_t plain_size);
+
+// REASON_OBJECT_MISSING where storage says that an object a ref names is not there.
+Status missing_becomes_damage(Status status, Error *error);

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+// Inside repository/ only: which packs, and which blobs of them, the manifests of one shard reach.
+// Memory: some bytes for a pack, a bit for a blob, 16 bytes for a map node.
+#pragma once
+
+#include "repository/manifest_object.h"
+#include "repository/repository_reader.h"
+
+typedef struct ReachedPack {
+    PackName name;
+    const ShardScope *scope;            // of the first manifest that reaches it
+    char manifest_id[MANIFEST_ID_SIZE]; // that manifest
+    uint8_t *bits;                      // which blobs are reached
+    size_t bits_size;
+    uint8_t fold[REF_SIZE]; // exclusive-or of their refs, to compare with what the pack itself says
+    bool is_seen;           // for the caller
+    bool is_reported;
+} ReachedPack;
+
+typedef struct Reach Reach;
+// `on_damage` hears of each node that cannot be read, and the walk goes on without it; NULL: it
+// ends the walk.
+Reach *reach_new(void (*on_damage)(void *context, const char *object, const Error *problem),
+                 void *context);
+void reach_free(Reach *reach);
+void reach_freep(Reach **reach);
+// Adds everything that a manifest reaches. `scope` is kept until reach_free.
+Status reach_add(Reach *reach, const ShardScope *scope, const Manifest *manifest, Error *error);
+ReachedPack *reach_find(const Reach *reach, const PackName *name); // NULL: not reached
+// All of them, in no order: index from 0, NULL at the end.
+ReachedPack *reach_at(const Reach *reach, size_t index);
+bool reached_blob(const ReachedPack *pack, uint32_t index);
+size_t reached_blob_count(const ReachedPack *pack);

@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: Apache-2.0
+// Walking file lists and maps. Node contents are authenticated, but still checked as outside data.
+#include "repository/repository_reader.h"
+
+#include "common/memory.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <string.h>
+
+Status node_is_damaged(const Ref *node, const char *what, Error *error)
+{
+    char pack[PACK_NAME_SIZE];
+    pack_name_encode(&node->pack, pack);
+    return error_set(error, REASON_OBJECT_CORRUPT, "map node %u of pack '%s' %s", node->index, pack,
+                     what);
+}
+
+Status node_read(BlobOpener *opener, const Ref *ref, size_t size_max, uint8_t *data,
+                 NodeHeader *ret_header, Error *error)
+{
+    if (ref->kind != BLOB_NODE || ref->plain_size > size_max) {
+        return node_is_damaged(ref, "is not a node of that kind", error);
+    }
+    RETURN_IF_ERROR(blob_read(opener, ref, data, error));
+    if (!node_header_decode(data, ref->plain_size, ret_header)) {
+        return node_is_damaged(ref, "has no valid header", error);
+    }
+    return STATUS_OK;
+}
+
+Status node_ref(const Ref *node, const uint8_t *data, size_t position, Ref *ret_ref, Error *error)
+{
+    assert(position < NODE_REF_COUNT_MAX);
+    if (!ref_decode(data + NODE_HEADER_SIZE + position * REF_SIZE, ret_ref)) {
+        return node_is_damaged(node, "has an impossible entry", error);
+    }
+    return STATUS_OK;
+}
+
+// --- file list --------------------------------------------------------------------------------
+
+typedef struct ListLevel {
+    Ref ref;
+    size_t count, next;
+    size_t offset; // leaf: of the next entry
+    uint8_t *data;
+} ListLevel;
+
+struct ListReader {
+    BlobOpener *opener;
+    void (*on_node)(void *context, int level, const Ref *ref);
+    void *context;
+    Ref root;
+    int root_level;
+    bool is_started;
+    ListLevel levels[LIST_LEVEL_MAX + 1];
+    char previous_path[LIST_PATH_SIZE_MAX + 1];
+    ListEntry entry;
+};
+
+ListReader *list_reader_new(BlobOpener *opener, const Ref *root, int level,
+                            void (*on_node)(void *context, int level, const Ref *ref),
+                            void *context)
+{
+    assert(level >= 0 && level <= LIST_LEVEL_MAX);
+    ListReader *reader = mem_alloc(sizeof(*reader));
+    reader->opener = opener;
+    reader->root = *root;
+    reader->root_level = level;
+    reader->on_node = on_node;
+    reader->context = context;
+    for (int i = 0; i <= level; i++) {
+        reader->levels[i].data = mem_alloc(i == 0 ? LIST_LEAF_SIZE_MAX : MAP_NODE_SIZE_MAX);
+    }
+    return reader;
+}
+
+void list_reader_free(ListReader *reader)
+{
+    if (reader == NULL) {
+        return;
+    }
+    for (int i = 0; i <= LIST_LEVEL_MAX; i++) {
+        mem_free(reader->levels[i].data);
+    }
+    mem_free(reader);
+}
+
+void list_reader_freep(ListReader **reader)
+{
+    list_reader_free(*reader);
+    *reader = NULL;
+}
+
+static Status list_enter(ListReader *reader, int level, const Ref *ref, Error *error)
+{
+    ListLevel *here = &reader->levels[level];
+    NodeHeader header;
+    RETURN_IF_ERROR(node_read(reader->opener, ref,
+                              level == 0 ? LIST_LEAF_SIZE_MAX : MAP_NODE_SIZE_MAX, here->data,
+                              &header, error));
+    if (header.level != level || header.type != (level == 0 ? NODE_LIST_LEAF : NODE_LIST_INDEX)) {
+        return node_is_damaged(ref, "is not of the file list's level", error);
+    }
+    here->ref = *ref;
+    here->count = header.count;
+    here->next = 0;
+    here->offset = NODE_HEADER_SIZE;
+    if (reader->on_node != NULL) {
+        reader->on_node(reader->context, level, ref);
+    }
+    return STATUS_OK;
+}
+
+// Makes the leaf one that has another entry, or sets ret_is_end.
+static Status list_find_leaf(ListReader *reader, bool *ret_is_end, Error *error)
+{
+    if (!reader->is_started) {
+        reader->is_started = true;
+        RETURN_IF_ERROR(list_enter(reader, reader->root_level, &reader->root, error));
+        for (int i = 0; i < reader->root_level; i++) {
+            reader->levels[i].count = reader->levels[i].next = 0;
+        }
+    }
+    int level = 0;
+    while (level <= reader->root_level &&
+           reader->levels[level].next == reader->levels[level].count) {
+        const ListLevel *leaf = &reader->levels[0];
+        if (level == 0 && leaf->ref.kind == BLOB_NODE && leaf->offset != leaf->ref.plain_size) {
+            return node_is_damaged(&leaf->ref, "has bytes after its entries", error);
+        }
+        level++;
+    }
+    *ret_is_end = level > reader->root_level;
+    for (; !*ret_is_end && level > 0; level--) {
+        ListLevel *here = &reader->levels[level];
+        Ref child;
+        RETURN_IF_ERROR(node_ref(&here->ref, here->data, here->next++, &child, error));
+        RETURN_IF_ERROR(list_enter(reader, level - 1, &child, error));
+        if (reader->levels[level - 1].count == 0) {
+            return node_is_damaged(&child, "is empty", error);
+        }
+    }
+    return STATUS_OK;
+}
+
+Status list_reader_next(ListReader *reader, const ListEntry **ret_entry, Error *error)
+{
+    bool is_end = false;
+    RETURN_IF_ERROR(list_find_leaf(reader, &is_end, error));
+    if (is_end) {
+        *ret_entry = NULL;
+        return STATUS_OK;
+    }
+    ListLevel *leaf = &reader->levels[0];
+    if (!list_entry_decode(leaf->data, leaf->ref.plain_size, &leaf->offset, &reader->entry)) {
+        return node_is_damaged(&leaf->ref, "has an impossible entry", error);
+    }
+    leaf->next++;
+    if (strcmp(reader->previous_path, reader->entry.path) >= 0) {
+        return node_is_damaged(&leaf->ref, "is not in order", error);
+    }
+    memcpy(reader->previous_path, reader->entry.path, strlen(reader->entry.path) + 1);
+    *ret_entry = &reader->entry;
+    return STATUS_OK;
+}
+
+// --- map --------------------------------------------------------------------------------------
+
+void map_reader_init(MapReader *reader, BlobOpener *opener)
+{
+    *reader = (MapReader){.opener = opener};
+}
+
+void map_reader_done(MapReader *reader)
+{
+    for (int level = 0; level <= MAP_LEVEL_MAX; level++) {
+        mem_free(reader->levels[level].data);
+        reader->levels[level].data = NULL;
+    }
+}
+
+void map_reader_open(MapReader *reader, const ListEntry *entry)
+{
+    assert(entry->kind == ENTRY_FILE);
+    reader->size_bytes = entry->size_bytes;
+    reader->extent_count = extent_count_of(entry->size_bytes);
+    reader->depth = entry->depth;
+    reader->root = entry->root;
+    for (int level = 0; level <= MAP_LEVEL_MAX; level++) {
+        reader->levels[level].position = -1;
+    }
+}
+
+size_t extent_size_at(int64_t size_bytes, int64_t position)
+{
+    int64_t left = size_bytes - position * (int64_t)EXTENT_SIZE;
+    assert(left > 0);
+    return left < (int64_t)EXTENT_SIZE ? (size_t)left : EXTENT_SIZE;
+}
+
+// Makes levels[level] hold node `position`, which `ref` names.
+static Status map_load(MapReader *reader, int level, int64_t position, const Ref *ref, Error *error)
+{
+    if (reader->levels[level].data == NULL) {
+        reader->levels[level].data = mem_alloc(MAP_NODE_SIZE_MAX);
+    }
+    reader->levels[level].position = -1;
+    NodeHeader header;
+    RETURN_IF_ERROR(node_read(reader->opener, ref, MAP_NODE_SIZE_MAX, reader->levels[level].data,
+                              &header, error));
+    int64_t width = map_width(reader->extent_count, level - 1);
+    int64_t expected = MIN(width - position * NODE_REF_COUNT_MAX, (int64_t)NODE_REF_COUNT_MAX);
+    if (header.type != NODE_MAP || header.level != level || (int64_t)header.count != expected) {
+        return node_is_damaged(ref, "does not fit its file", error);
+    }
+    reader->levels[level].position = position;
+    reader->levels[level].ref = *ref;
+    return STATUS_OK;
+}
+
+Status map_reader_get(MapReader *reader, int level, int64_t position, Ref *ret_ref, Error *error)
+{
+    assert(level >= 0 && level <= reader->depth);
+    assert(position >= 0 && position < map_width(reader->extent_count, level));
+    Ref ref = reader->root;
+    // From the root down, through the node at each level that covers the position.
+    for (int above = reader->depth; above > level && ref.kind != BLOB_ZERO; above--) {
+        int64_t parent = position;
+        for (int i = level; i < above; i++) {
+            parent /= NODE_REF_COUNT_MAX;
+        }
+        if (reader->levels[above].position != parent) {
+            RETURN_IF_ERROR(map_load(reader, above, parent, &ref, error));
+        }
+        int64_t child = position;
+        for (int i = level; i < above - 1; i++) {
+            child /= NODE_REF_COUNT_MAX;
+        }
+        const Ref *node = &reader->levels[above].ref;
+        RETURN_IF_ERROR(node_ref(node, reader->levels[above].data,
+                                 (size_t)(child % NODE_REF_COUNT_MAX), &ref, error));
+        BlobKind expected = above == 1 ? BLOB_EXTENT : BLOB_NODE;
+        if (ref.kind != BLOB_ZERO &&
+            (ref.kind != expected ||
+             (above == 1 && ref.plain_size != extent_size_at(reader->size_bytes, child)))) {
+            return node_is_damaged(node, "has an entry that does not fit its file", error);
+        }
+    }
+    *ret_ref = ref;
+    return STATUS_OK;
+}
