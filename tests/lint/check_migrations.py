@@ -39,7 +39,8 @@ def read_record(root, findings):
         if match is not None and match.group(2) not in record:
             record[match.group(2)] = (match.group(1), number)
         elif line and not line.startswith("#"):
-            findings.append(lint_tree.Finding(RECORD, number, "expected '<sha256>  <file>', each file once: mend the line"))
+            findings.append(lint_tree.Finding(
+                RECORD, number, "expected '<sha256>  <file>', each file once: mend the line"))
     return record
 
 
@@ -101,7 +102,8 @@ PLANTED = [
     (recorded({"migrations/0001_a.sql": "", "migrations/0001_b.sql": ""}), "0001_b.sql:1: the number should be 0002"),
     (recorded({"migrations/0000_a.sql": ""}), "the number should be 0001"),
     (recorded({"migrations/0001_a.sql": "", "migrations/2-b.sql": ""}), "2-b.sql:1: the name is not NNNN_what.sql"),
-    ({**recorded(GOOD), "migrations/0001_create.sql": "-- other\n"}, "0001_create.sql:1: the committed migration has changed"),
+    ({**recorded(GOOD), "migrations/0001_create.sql": "-- other\n"},
+     "0001_create.sql:1: the committed migration has changed"),
     ({**recorded(GOOD), "migrations/0003_new.sql": ""}, "0003_new.sql:1: no checksum"),
     (GOOD | {"migrations/0002_add_column.sql": "", RECORD: recorded(
         {"migrations/0001_create.sql": "-- one\n", "migrations/0002_add_column.sql": ""})[RECORD] + "rubbish\n"},

@@ -92,8 +92,9 @@ def check_python_functions(name, text, findings):
 
 
 def too_long(name, line, length):
-    return lint_tree.Finding(name, line, f"the function has {length} lines, {FUNCTION_LINES_MAX} are allowed: split it, "
-                                         "or say why not with 'NOLINT: long, <reason>' on its first line")
+    return lint_tree.Finding(
+        name, line, f"the function has {length} lines, {FUNCTION_LINES_MAX} are allowed: split it, "
+                    "or say why not with 'NOLINT: long, <reason>' on its first line")
 
 
 def check_text(name, text, findings):
@@ -102,7 +103,8 @@ def check_text(name, text, findings):
         lines.pop()
     if len(lines) > FILE_LINES_MAX:
         findings.append(lint_tree.Finding(
-            name, FILE_LINES_MAX + 1, f"the file has {len(lines)} lines, {FILE_LINES_MAX} are allowed: split it by topic"))
+            name, FILE_LINES_MAX + 1,
+            f"the file has {len(lines)} lines, {FILE_LINES_MAX} are allowed: split it by topic"))
     if not any(TAG in line for line in lines[:3]):
         findings.append(lint_tree.Finding(name, 1, f"no licence tag: add '{TAG}' as a comment at the top"))
     for number, line in enumerate(lines, 1):
