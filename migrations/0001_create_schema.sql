@@ -297,6 +297,8 @@ CREATE TABLE restore_shards (
     UNIQUE (restore_id, shard_id)
 );
 
+CREATE INDEX restore_shards_by_shard ON restore_shards (shard_id);
+
 CREATE TABLE events (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     time timestamptz NOT NULL DEFAULT clock_timestamp(),

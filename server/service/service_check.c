@@ -40,6 +40,16 @@ Status check_id(const char *field, const char *value, Error *error)
     return error_set(error, REASON_NOT_FOUND, "there is no %s '%.80s'", field, value);
 }
 
+Status check_body(const char *field, const void *body, Error *error)
+{
+    if (body == NULL) {
+        error_set(error, REASON_INVALID, "'%s' is missing", field);
+        error_field(error, "%s", field);
+        return error_hint(error, "send the %s as the request's body", field);
+    }
+    return STATUS_OK;
+}
+
 static bool has_control_characters(const char *value)
 {
     for (; *value != '\0'; value++) {

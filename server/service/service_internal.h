@@ -60,6 +60,7 @@ Status service_page_answer(Service *service, ServiceCall *call, const PageReques
 
 // --- checks; each failure is REASON_INVALID with the field's path and a cure ---
 Status check_name(const char *field, const char *value, Error *error); // a label; also in paths
+Status check_body(const char *field, const void *body, Error *error); // the request's resource is there
 Status check_id(const char *field, const char *value, Error *error);   // a UUID: REASON_NOT_FOUND when it cannot be one
 Status check_text(const char *field, const char *value, size_t size_max, bool is_required, Error *error);
 Status check_absolute_path(const char *field, const char *value, Error *error);
