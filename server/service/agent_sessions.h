@@ -6,6 +6,7 @@
 #pragma once
 
 #include "holdfast/v1/agent.pb-c.h"
+#include "server/service/repository_cache.h"
 #include "server/service/service.h"
 
 typedef struct AgentSessions AgentSessions;
@@ -14,7 +15,8 @@ typedef struct AgentSession AgentSession;
 typedef struct AgentSessionsOptions {
     Store *store;             // borrowed
     const char *server_id;
-    const Secret *secret_key;
+    const Secret *secret_key; // borrowed
+    RepositoryCache *repositories; // borrowed
     int64_t deadman_ms;       // how long an agent may be without a server
     int64_t memory_bytes;     // for each agent's engine
 } AgentSessionsOptions;
@@ -28,5 +30,5 @@ Status agent_session_open(AgentSessions *sessions, bool (*send)(void *context, c
                           AgentSession **ret_session, Error *error);
 Status agent_session_message(AgentSession *session, const Holdfast__V1__AgentMessage *message, Error *error);
 void agent_session_close(AgentSession *session);
-// Looks at the store for what connected agents should be told; called by the listener and a one-second timer.
+// Looks at the store for what connected agents should be told. The sessions' own thread does so when notified and every second.
 void agent_sessions_dispatch(AgentSessions *sessions);

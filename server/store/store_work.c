@@ -28,7 +28,7 @@ Status store_work_claim(StoreTransaction *transaction, Arena *arena, const char 
     StoreRows rows;
     RETURN_IF_ERROR(
         store_query(transaction, arena,
-                    "UPDATE work_items w SET lease_owner = $1,"
+                    "UPDATE work_items w SET lease_owner = $1::uuid,"
                     " lease_until = clock_timestamp() + $2::float8 * interval '1 ms'"
                     " FROM (SELECT kind, subject_id FROM work_items"
                     "  WHERE due_at <= clock_timestamp()"
