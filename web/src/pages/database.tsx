@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+// One database: its protection, shards, running backup, policies, history.
+import { useState } from "preact/hooks";
+import { get, getAll, name as encode, post, Problem, type Backup, type Database, type Policy, type Shard, type ShardBackup } from "../api/client";
+import { BackupTable } from "../ui/backup_table";
+import { absolute, bytes, duration, relative } from "../ui/format";
+import { HistoryChart } from "../ui/history_chart";
+import { useLive, useNow, usePageTitle } from "../ui/hooks";
+import { Badge, Card, Crumbs, Empty, Figure, Link, ProblemBox, Time, Waiting } from "../ui/parts";
+import { RestoreDialog } from "../ui/restore_dialog";
+import { ShardGrid } from "../ui/shard_grid";
+
+interface Everything {
+  database: Database;
+  shards: Shard[];
+  policies: Policy[];
+  backups: Backup[];
+}
+
+async function load(name: string): Promise<Everything> {
+  const path = `/v1/databases/${encode(name)}`;
+  const [database, shards, policies, page] = await Promise.all([
+    get<Database>(path),
+    getAll<Shard>(`${path}/shards`, "shards"),
+    getAll<Policy>(`${path}/policies`, "policies"),
+    get<{ backups: Backup[] }>(`${path}/backups?page_size=60`),
+  ]);
+  return { database, shards, policies, backups: page.backups };
+}
+
+function Running(props: { backup: string }) {
+  const { data } = useLive(() => getAll<ShardBackup>(`/v1/backups/${props.backup}/shards`, "shards"), props.backup, {
+    concerns: (event) => event.backup_id === props.backup,
+    every: () => 1000,
+  });
+  return (
+    <Card title={<Link to={`backups/${props.backup}`}>Running backup</Link>}>
+      {data ? <ShardGrid backup={props.backup} shards={data} /> : <div class="skeleton"><div /></div>}
+    </Card>
+  );
+}
+
+function retentionText(policy: Policy): string {
+  const parts: string[] = [];
+  if (policy.retention?.keep_last) parts.push(`the last ${policy.retention.keep_last}`);
+  const seconds = Number.parseFloat(policy.retention?.keep_for ?? "0");
+  if (seconds > 0) parts.push(`those of the last ${duration(seconds)}`);
+  return parts.length > 0 ? `keeps ${parts.join(" and ")}` : "keeps every backup";
+}
+
+function PolicyRow(props: { policy: Policy; onChange: () => void }) {
+  const { policy } = props;
+  const now = useNow(10000);
+  const [problem, setProblem] = useState<Problem>();
+  const { data } = useLive(
+    () => post<{ runs: string[] }>("/v1/schedules/preview", { schedule: policy.schedule, time_zone: policy.time_zone, count: 5 }),
+    policy.schedule + policy.time_zone,
+    { concerns: (event) => event.kind.startsWith("policy."), every: () => 60000 },
+  );
+  const toggle = async (): Promise<void> => {
+    try {
+      await post(`/v1/databases/${encode(policy.database)}/policies/${encode(policy.name)}/${policy.is_paused ? "resume" : "pause"}`);
+      setProblem(undefined);
+    } catch (error) {
+      setProblem(error as Problem);
+    }
+    props.onChange();
+  };
+  return (
+    <div class="policy">
+      <div class="policy-head">
+        <strong>{policy.name}</strong> <code>{policy.schedule}</code> <span class="muted">{policy.time_zone}</span>
+        {policy.is_paused && <Badge state="canceled" title="Paused" />}
+        <button class="quiet" onClick={toggle}>{policy.is_paused ? "Resume" : "Pause"}</button>
+      </div>
+      <p class="muted">
+        to {policy.repository}, {retentionText(policy)}
+      </p>
+      {policy.is_paused ? (
+        <p class="muted">Paused: it does not fire, and what passes meanwhile is not made up.</p>
+      ) : (
+        <ol class="runs" aria-label="Next five runs">
+          {(data?.runs ?? []).map((run) => (
+            <li key={run} title={absolute(run)}>{relative(run, now)}</li>
+          ))}
+        </ol>
+      )}
+      {problem && <ProblemBox problem={problem} />}
+    </div>
+  );
+}
+
+function ShardTable(props: { shards: Shard[] }) {
+  return (
+    <div class="scroll">
+      <table>
+        <thead>
+          <tr>
+            <th>Shard</th>
+            <th>Source</th>
+            <th class="number">Generation</th>
+            <th>Last backup</th>
+            <th>Proven</th>
+            <th class="number">Recovery</th>
+            <th class="number">Size</th>
+            <th>Checkpoint</th>
+          </tr>
+        </thead>
+        <tbody>
+          {props.shards.map((shard) => (
+            <tr key={shard.id}>
+              <td><strong>{shard.name}</strong></td>
+              <td class="muted">{shard.source?.host}:{shard.source?.port}</td>
+              <td class="number">{shard.last_backup_at ? (shard.generation === 0 ? "seed" : shard.generation) : "–"}</td>
+              <td><Time at={shard.last_backup_at} /></td>
+              <td><Time at={shard.proven_at} fallback="by the next backup" /></td>
+              <td class="number">{shard.proven_recovery_time ? duration(shard.proven_recovery_time) : "–"}</td>
+              <td class="number">{bytes(shard.size_bytes)}</td>
+              <td class="mono clip" title={shard.checkpoint}>{shard.checkpoint || "–"}</td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </div>
+  );
+}
+
+export function DatabasePage(props: { name: string }) {
+  usePageTitle(props.name);
+  const { data, problem, isLoading, reload } = useLive(() => load(props.name), props.name, {
+    concerns: (event) => event.database === props.name && event.kind !== "shard_backup.phase",
+    every: (value) => (value?.database.running_backup_id ? 5000 : 15000),
+  });
+  const [failure, setFailure] = useState<Problem>();
+  const [isRestoring, setRestoring] = useState(false);
+
+  if (!data) return <Waiting isLoading={isLoading} problem={problem} onRetry={reload} />;
+  const { database } = data;
+  const start = async (): Promise<void> => {
+    setFailure(undefined);
+    try {
+      await post<Backup>(`/v1/databases/${encode(props.name)}/backups`);
+      reload();
+    } catch (error) {
+      setFailure(error as Problem);
+    }
+  };
+  return (
+    <>
+      <Crumbs><Link to="fleet">Fleet</Link></Crumbs>
+      <div class="head">
+        <h1>{database.name}</h1>
+        <Badge state={database.protection} />
+        <span class="spacer" />
+        <button class="quiet" disabled={!database.last_backup_id} onClick={() => setRestoring(true)}>Restore</button>
+        <button disabled={!!database.running_backup_id} onClick={start}>{database.running_backup_id ? "Backing up…" : "Back up now"}</button>
+      </div>
+      <p class="muted">{database.protection_reason} {database.description && `· ${database.description}`}</p>
+      {failure && <ProblemBox problem={failure} />}
+      <div class="figures">
+        <Figure label="Restorable to"><Time at={database.last_restorable_at} /></Figure>
+        <Figure label="Objective" hint="How old the last restorable point may become">{duration(database.recovery_point_objective)}</Figure>
+        <Figure label="Proven recovery" hint="The slowest shard's last proven restore, from the first byte to answering queries">
+          {database.proven_recovery_time ? duration(database.proven_recovery_time) : "not yet"}
+        </Figure>
+        <Figure label="Next run"><Time at={database.next_run_at} fallback="none planned" /></Figure>
+        <Figure label="Size">{bytes(database.size_bytes)}</Figure>
+      </div>
+      {database.running_backup_id && <Running backup={database.running_backup_id} />}
+      <div class="columns">
+        <Card title="History"><HistoryChart backups={data.backups} /></Card>
+        <Card title="Policies">
+          {data.policies.length === 0 && (
+            <Empty title="No policy">Nothing is backed up by itself. Add one with <code>holdfast policy create</code>.</Empty>
+          )}
+          {data.policies.map((policy) => <PolicyRow key={policy.id} policy={policy} onChange={reload} />)}
+        </Card>
+      </div>
+      <Card title="Shards">
+        {data.shards.length === 0 ? <Empty title="No shards">Add one with <code>holdfast shard create</code>.</Empty> : <ShardTable shards={data.shards} />}
+      </Card>
+      <Card title="Backups">
+        {data.backups.length === 0 ? <Empty title="No backup yet">Start one, or wait for the policy.</Empty> : <BackupTable backups={data.backups.slice(0, 25)} />}
+      </Card>
+      {isRestoring && database.last_backup_id && (
+        <RestoreDialog backup={database.last_backup_id} database={database.name} shards={data.shards.map((shard) => shard.name)} onClose={() => setRestoring(false)} />
+      )}
+    </>
+  );
+}
