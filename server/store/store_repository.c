@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "server/store/store_repository.h"
+
+#include "common/text.h"
+
+#define VIEW                                                                                       \
+    "SELECT r.id, r.name, r.location, r.key_file, r.key_fingerprint, r.created_at, r.etag, "       \
+    "r.repository_id, r.name AS page_key_1, greatest(0, coalesce((SELECT sum(sb.stored_bytes) "    \
+    "FROM backups b JOIN shard_backups sb ON sb.backup_id = b.id WHERE b.repository_id = r.id "    \
+    "AND sb.state = 'committed'), 0)::bigint - r.removed_bytes) AS stored_bytes "                  \
+    "FROM repositories r "
+
+Status store_repository_add(StoreTransaction *transaction, Arena *arena,
+                            const StoreRepository *repository, Error *error)
+{
+    StoreRows rows;
+    RETURN_IF_ERROR(
+        store_query(transaction, arena,
+                    "INSERT INTO repositories (id, name, location, key_file, "
+                    "key_fingerprint, repository_id, etag) "
+                    "VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING "
+                    "RETURNING id",
+                    STORE_PARAMETERS(repository->id, repository->name, repository->location,
+                                     repository->key_file, repository->key_fingerprint,
+                                     repository->repository_id, repository->etag),
+                    &rows, error));
+    if (rows.count == 1) {
+        return STATUS_OK;
+    }
+    RETURN_IF_ERROR(store_query(transaction, arena,
+                                "SELECT name, location FROM repositories WHERE deleted_at IS NULL "
+                                "AND (name = $1 OR location = $2) ORDER BY name = $1 DESC LIMIT 1",
+                                STORE_PARAMETERS(repository->name, repository->location), &rows,
+                                error));
+    bool is_name = rows.count > 0 && text_equal(store_value(&rows, 0, "name"), repository->name);
+    if (is_name) {
+        error_set(error, REASON_EXISTS, "there is a repository '%s' already", repository->name);
+    } else {
+        error_set(error, REASON_EXISTS, "repository '%s' is at '%s' already",
+                  rows.count > 0 ? store_value(&rows, 0, "name") : "", repository->location);
+    }
+    error_field(error, is_name ? "repository.name" : "repository.location");
+    return error_hint(error, is_name ? "choose another name" : "use that repository");
+}
+
+Status store_repository_get(StoreTransaction *transaction, Arena *arena, const char *name,
+                            bool is_locked, StoreRows *ret_rows, Error *error)
+{
+    if (is_locked) {
+        RETURN_IF_ERROR(store_query(transaction, arena,
+                                    "SELECT id FROM repositories WHERE name = $1 AND "
+                                    "deleted_at IS NULL FOR UPDATE",
+                                    STORE_PARAMETERS(name), ret_rows, error));
+    }
+    RETURN_IF_ERROR(store_query(transaction, arena,
+                                VIEW "WHERE r.name = $1 AND r.deleted_at IS NULL",
+                                STORE_PARAMETERS(name), ret_rows, error));
+    if (ret_rows->count == 0) {
+        return error_set(error, REASON_NOT_FOUND, "there is no repository '%s'", name);
+    }
+    return STATUS_OK;
+}
+
+Status store_repository_list(StoreTransaction *transaction, Arena *arena, const StorePage *page,
+                             StoreRows *ret_rows, Error *error)
+{
+    return store_query(
+        transaction, arena,
+        VIEW "WHERE r.deleted_at IS NULL AND r.name > coalesce($1, '') ORDER BY r.name "
+             "LIMIT $2::int",
+        STORE_PARAMETERS(page->after[0], store_integer_parameter(arena, page->limit)), ret_rows,
+        error);
+}
+
+Status store_repository_delete(StoreTransaction *transaction, Arena *arena, const char *id,
+                               const char *name, Error *error)
+{
+    StoreRows rows;
+    RETURN_IF_ERROR(store_query(
+        transaction, arena,
+        "SELECT (SELECT p.name || ''' of database ''' || d.name FROM policies p JOIN databases d "
+        "ON d.id = p.database_id WHERE p.repository_id = $1 AND p.deleted_at IS NULL LIMIT 1) "
+        "AS policy, (SELECT count(*) FROM backups b WHERE b.repository_id = $1 AND "
+        "b.state <> 'deleted') AS backup_count",
+        STORE_PARAMETERS(id), &rows, error));
+    const char *policy = store_value(&rows, 0, "policy");
+    if (policy != NULL) {
+        error_set(error, REASON_IN_USE, "policy '%s' writes to repository '%s'", policy, name);
+        return error_hint(error, "give the policy another repository, or delete it, first");
+    }
+    if (store_integer(&rows, 0, "backup_count", 0) > 0) {
+        error_set(error, REASON_IN_USE, "repository '%s' has %s backups", name,
+                  store_value(&rows, 0, "backup_count"));
+        return error_hint(error, "delete its backups first; they are gone when their state is "
+                                 "'deleted'");
+    }
+    return store_execute(transaction, arena,
+                         "UPDATE repositories SET deleted_at = now() WHERE id = $1",
+                         STORE_PARAMETERS(id), error);
+}
+
+Status store_repository_add_removed(StoreTransaction *transaction, Arena *arena, const char *id,
+                                    int64_t removed_bytes, Error *error)
+{
+    return store_execute(
+        transaction, arena,
+        "UPDATE repositories SET removed_bytes = removed_bytes + $2::bigint WHERE id = $1",
+        STORE_PARAMETERS(id, store_integer_parameter(arena, removed_bytes)), error);
+}

@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+// Repositories as resources.
+#pragma once
+
+#include "server/store/store.h"
+
+typedef struct StoreRepository {
+    const char *id, *name, *location, *key_file, *key_fingerprint, *repository_id, *etag;
+} StoreRepository;
+
+// REASON_EXISTS (field) for a name or a location that is taken.
+Status store_repository_add(StoreTransaction *transaction, Arena *arena, const StoreRepository *repository, Error *error);
+// The resource; locked when is_locked. REASON_NOT_FOUND.
+Status store_repository_get(StoreTransaction *transaction, Arena *arena, const char *name, bool is_locked, StoreRows *ret_rows,
+                            Error *error);
+Status store_repository_list(StoreTransaction *transaction, Arena *arena, const StorePage *page, StoreRows *ret_rows, Error *error);
+// REASON_IN_USE while a policy writes to it or a backup is in it.
+Status store_repository_delete(StoreTransaction *transaction, Arena *arena, const char *id, const char *name, Error *error);
+// What a sweep has freed; stored_bytes shrinks by it. `id` is the row's.
+Status store_repository_add_removed(StoreTransaction *transaction, Arena *arena, const char *id, int64_t removed_bytes, Error *error);
