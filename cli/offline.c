@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/offline.h"
+
+#include "common/text.h"
+
+#include <stddef.h>
+#include <stdio.h>
+
+static bool has_word(int argument_count, char **arguments, const char *word)
+{
+    for (int i = 1; i < argument_count; i++) {
+        if (text_equal(arguments[i], word)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool has_repository_option(int argument_count, char **arguments)
+{
+    for (int i = 1; i < argument_count; i++) {
+        if (text_equal(arguments[i], "--repository") ||
+            text_has_prefix(arguments[i], "--repository=")) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool offline_is_meant(int argument_count, char **arguments)
+{
+    const char *group = argument_count > 1 ? arguments[1] : "";
+    const char *verb = argument_count > 2 ? arguments[2] : "";
+    if (text_equal(group, "restore")) {
+        return has_word(argument_count, arguments, "--offline");
+    }
+    if (!text_equal(group, "repository")) {
+        return false;
+    }
+    if (text_equal(verb, "check") || text_equal(verb, "init") || text_equal(verb, "create-key")) {
+        return true;
+    }
+    return (text_equal(verb, "list") || text_equal(verb, "show")) &&
+           has_repository_option(argument_count, arguments);
+}
+
+int offline_run(int argument_count, char **arguments)
+{
+    (void)argument_count;
+    (void)arguments;
+    (void)fprintf(stderr, "holdfast: not built in yet\n");
+    return 1;
+}
