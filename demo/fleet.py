@@ -6,6 +6,7 @@
 
 `run` prints "ready" when every server takes writes.
 """
+
 import argparse
 import os
 import signal
@@ -43,8 +44,10 @@ def is_taken(port):
 
 
 def build(directory):
-    return [(f"{database}/{shard}", kind(os.path.join(directory, f"{database}_{number}"), port))
-            for number, (database, shard, kind, port) in enumerate(FLEET)]
+    return [
+        (f"{database}/{shard}", kind(os.path.join(directory, f"{database}_{number}"), port))
+        for number, (database, shard, kind, port) in enumerate(FLEET)
+    ]
 
 
 def run(arguments):
@@ -53,8 +56,11 @@ def run(arguments):
         signal.signal(number, lambda *_: stop.set())
     taken = [str(port) for _, _, _, port in FLEET if is_taken(port)]
     if taken:
-        print(f"the demo fleet cannot start: port {', '.join(taken)} on 127.0.0.1 is taken; "
-              "stop what listens there and try again", file=sys.stderr)
+        print(
+            f"the demo fleet cannot start: port {', '.join(taken)} on 127.0.0.1 is taken; "
+            "stop what listens there and try again",
+            file=sys.stderr,
+        )
         return 1
     fleet = build(arguments.directory)
     writers = []

@@ -7,6 +7,7 @@ end with the right hashes, (3) replaying the chain from the opening balances giv
 The writer also notes the source's position before and after each commit, so that a restored copy can be compared
 with its checkpoint: every link committed at or before it is there, and none after it.
 """
+
 import hashlib
 import json
 import os
@@ -45,14 +46,19 @@ def create(server, filler_bytes):
     connection = server.connect_admin(DATABASE)
     with connection.cursor() as cursor:
         cursor.execute("CREATE TABLE IF NOT EXISTS account (id int PRIMARY KEY, balance bigint NOT NULL)")
-        cursor.execute("CREATE TABLE IF NOT EXISTS chain (seq bigint PRIMARY KEY, source int NOT NULL, "
-                       "target int NOT NULL, amount bigint NOT NULL, hash char(64) NOT NULL)")
-        cursor.execute("CREATE TABLE IF NOT EXISTS item (id int PRIMARY KEY, version int NOT NULL, "
-                       "payload varchar(1000) NOT NULL)")
+        cursor.execute(
+            "CREATE TABLE IF NOT EXISTS chain (seq bigint PRIMARY KEY, source int NOT NULL, "
+            "target int NOT NULL, amount bigint NOT NULL, hash char(64) NOT NULL)"
+        )
+        cursor.execute(
+            "CREATE TABLE IF NOT EXISTS item (id int PRIMARY KEY, version int NOT NULL, "
+            "payload varchar(1000) NOT NULL)"
+        )
         cursor.execute("SELECT count(*) FROM account")
         if cursor.fetchone()[0] == 0:
-            cursor.executemany("INSERT INTO account VALUES (%s, %s)",
-                               [(number, OPENING_BALANCE) for number in range(ACCOUNTS)])
+            cursor.executemany(
+                "INSERT INTO account VALUES (%s, %s)", [(number, OPENING_BALANCE) for number in range(ACCOUNTS)]
+            )
         fill(server, cursor, filler_bytes // (PAYLOAD_BYTES + 40))
     connection.close()
 
@@ -64,12 +70,18 @@ def fill(server, cursor, rows):
     for start in range(first, rows + 1, 20000):
         end = min(start + 19999, rows)
         if is_postgres(server):
-            cursor.execute("INSERT INTO item SELECT g, 0, repeat(md5(g::text) || md5((g * 7)::text), 14) "
-                           "FROM generate_series(%s, %s) g", (start, end))
+            cursor.execute(
+                "INSERT INTO item SELECT g, 0, repeat(md5(g::text) || md5((g * 7)::text), 14) "
+                "FROM generate_series(%s, %s) g",
+                (start, end),
+            )
         else:
-            cursor.execute("INSERT INTO item WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 999), "
-                           "g AS (SELECT %s + a.i * 1000 + b.i AS i FROM n a JOIN n b WHERE a.i < 20) "
-                           "SELECT i, 0, repeat(concat(md5(i), md5(i * 7)), 14) FROM g WHERE i <= %s", (start, end))
+            cursor.execute(
+                "INSERT INTO item WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 999), "
+                "g AS (SELECT %s + a.i * 1000 + b.i AS i FROM n a JOIN n b WHERE a.i < 20) "
+                "SELECT i, 0, repeat(concat(md5(i), md5(i * 7)), 14) FROM g WHERE i <= %s",
+                (start, end),
+            )
 
 
 class Writer(threading.Thread):
@@ -122,8 +134,10 @@ class Writer(threading.Thread):
         sequence = last[0] + 1
         cursor.execute("UPDATE account SET balance = balance - %s WHERE id = %s", (amount, source))
         cursor.execute("UPDATE account SET balance = balance + %s WHERE id = %s", (amount, target))
-        cursor.execute("INSERT INTO chain VALUES (%s, %s, %s, %s, %s)",
-                       (sequence, source, target, amount, link_hash(last[1], sequence, source, target, amount)))
+        cursor.execute(
+            "INSERT INTO chain VALUES (%s, %s, %s, %s, %s)",
+            (sequence, source, target, amount, link_hash(last[1], sequence, source, target, amount)),
+        )
         cursor.execute("UPDATE item SET version = version + 1 WHERE id = %s", (self.random.randint(1, 1000),))
         return sequence
 
@@ -190,11 +204,15 @@ def verify_at(connection, engine, checkpoint, journal_path):
             break  # the writer is in the middle of it
         entry = json.loads(line)
         if is_at_or_before(engine, entry["after"], checkpoint) and entry["seq"] > last:
-            raise Violation(f"link {entry['seq']} was committed at {entry['after']}, before the checkpoint {checkpoint}, "
-                            f"but the copy ends at {last}")
+            raise Violation(
+                f"link {entry['seq']} was committed at {entry['after']}, before the checkpoint {checkpoint}, "
+                f"but the copy ends at {last}"
+            )
         if not is_at_or_before(engine, entry["before"], checkpoint) and entry["seq"] <= last:
-            raise Violation(f"link {entry['seq']} was committed after {entry['before']}, past the checkpoint {checkpoint}, "
-                            f"but the copy has {last}")
+            raise Violation(
+                f"link {entry['seq']} was committed after {entry['before']}, past the checkpoint {checkpoint}, "
+                f"but the copy has {last}"
+            )
     return last
 
 

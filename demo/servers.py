@@ -4,6 +4,7 @@
 Each server has a directory of its own, listens on 127.0.0.1 and a unix socket, and is set up the way
 docs/engines/*.md asks a source to be. Started by root, it runs as the user `holdfast`.
 """
+
 import glob
 import os
 import pwd
@@ -20,7 +21,8 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 
 # What docs/engines/*.md tells people to grant: kept equal to them by tests/e2e/test_privileges.py.
 MARIADB_PRIVILEGES = (
-    "SELECT, RELOAD, SHOW VIEW, TRIGGER, EVENT, LOCK TABLES, PROCESS, BINLOG MONITOR, REPLICATION SLAVE")
+    "SELECT, RELOAD, SHOW VIEW, TRIGGER, EVENT, LOCK TABLES, PROCESS, BINLOG MONITOR, REPLICATION SLAVE"
+)
 MYSQL_PRIVILEGES = "BACKUP_ADMIN, REPLICATION SLAVE, REPLICATION CLIENT"
 
 
@@ -77,17 +79,31 @@ class Server:
         self.process = None
 
     def run(self, command, environment=None, timeout=120):
-        result = subprocess.run(unprivileged() + command, cwd=self.directory, timeout=timeout, check=False,
-                                env={**os.environ, **(environment or {})}, stdin=subprocess.DEVNULL,
-                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        result = subprocess.run(
+            unprivileged() + command,
+            cwd=self.directory,
+            timeout=timeout,
+            check=False,
+            env={**os.environ, **(environment or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
         if result.returncode != 0:
             raise ServerError(f"{os.path.basename(command[0])} failed: {result.stdout.strip()[-800:]}")
         return result.stdout
 
     def spawn(self, command):
         with open(self.log, "ab") as log:
-            self.process = subprocess.Popen(unprivileged() + command, cwd=self.directory, stdin=subprocess.DEVNULL,
-                                            stdout=log, stderr=log, start_new_session=True)
+            self.process = subprocess.Popen(
+                unprivileged() + command,
+                cwd=self.directory,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
 
     def is_initialised(self):
         return os.path.exists(os.path.join(self.directory, "initialised"))
@@ -154,8 +170,9 @@ class MysqlFamily(Server):
         return os.path.join(self.directory, "s.sock")
 
     def connect_admin(self, database=None):
-        return pymysql.connect(unix_socket=self.socket, user="root", database=database, autocommit=True,
-                               connect_timeout=5)
+        return pymysql.connect(
+            unix_socket=self.socket, user="root", database=database, autocommit=True, connect_timeout=5
+        )
 
     def create_checker(self):
         """An account that only reads, to look at restored copies with."""
@@ -170,16 +187,39 @@ class MariadbServer(MysqlFamily):
     engine = "mariadb"
 
     def initialise(self):
-        self.run([program("mariadb-install-db"), "--no-defaults", f"--datadir={self.data}",
-                  "--auth-root-authentication-method=normal", "--skip-test-db", "--innodb-log-file-size=32M"])
+        self.run(
+            [
+                program("mariadb-install-db"),
+                "--no-defaults",
+                f"--datadir={self.data}",
+                "--auth-root-authentication-method=normal",
+                "--skip-test-db",
+                "--innodb-log-file-size=32M",
+            ]
+        )
 
     def command(self, *extra):
-        return [program("mariadbd"), "--no-defaults", f"--datadir={self.data}", f"--port={self.port}",
-                "--bind-address=127.0.0.1", f"--socket={self.socket}", f"--server-id={self.port}",
-                f"--pid-file={self.directory}/server.pid", "--log-bin=binlog", "--binlog-format=ROW",
-                "--gtid-strict-mode=ON", "--innodb-buffer-pool-size=64M", "--innodb-log-file-size=32M",
-                "--innodb-flush-log-at-trx-commit=2", "--sync-binlog=0", "--skip-name-resolve",
-                "--max-binlog-size=64M", "--binlog-expire-logs-seconds=86400", *extra]
+        return [
+            program("mariadbd"),
+            "--no-defaults",
+            f"--datadir={self.data}",
+            f"--port={self.port}",
+            "--bind-address=127.0.0.1",
+            f"--socket={self.socket}",
+            f"--server-id={self.port}",
+            f"--pid-file={self.directory}/server.pid",
+            "--log-bin=binlog",
+            "--binlog-format=ROW",
+            "--gtid-strict-mode=ON",
+            "--innodb-buffer-pool-size=64M",
+            "--innodb-log-file-size=32M",
+            "--innodb-flush-log-at-trx-commit=2",
+            "--sync-binlog=0",
+            "--skip-name-resolve",
+            "--max-binlog-size=64M",
+            "--binlog-expire-logs-seconds=86400",
+            *extra,
+        ]
 
     def create_user(self):
         self.query(f"CREATE USER '{self.user}'@'127.0.0.1' IDENTIFIED BY %s", self.password)
@@ -199,17 +239,37 @@ class MysqlServer(MysqlFamily):
         self.programs = programs or os.environ.get("HOLDFAST_MYSQL_DIR") or os.path.join(HERE, "..", ".dev", "mysql")
 
     def initialise(self):
-        self.run([program("mysqld", self.programs), "--initialize-insecure", f"--datadir={self.data}",
-                  "--innodb-redo-log-capacity=32M"])
+        self.run(
+            [
+                program("mysqld", self.programs),
+                "--initialize-insecure",
+                f"--datadir={self.data}",
+                "--innodb-redo-log-capacity=32M",
+            ]
+        )
 
     def command(self, *extra):
-        return [program("mysqld", self.programs), f"--datadir={self.data}", f"--port={self.port}",
-                "--bind-address=127.0.0.1", f"--socket={self.socket}", f"--server-id={self.port}",
-                f"--pid-file={self.directory}/server.pid", "--log-bin=binlog", "--gtid-mode=ON",
-                "--enforce-gtid-consistency=ON", "--mysqlx=OFF", "--performance-schema=OFF",
-                "--innodb-buffer-pool-size=64M", "--innodb-redo-log-capacity=32M",
-                "--innodb-flush-log-at-trx-commit=2", "--sync-binlog=0", "--secure-file-priv=NULL",
-                "--plugin-load-add=mysql_clone.so", *extra]
+        return [
+            program("mysqld", self.programs),
+            f"--datadir={self.data}",
+            f"--port={self.port}",
+            "--bind-address=127.0.0.1",
+            f"--socket={self.socket}",
+            f"--server-id={self.port}",
+            f"--pid-file={self.directory}/server.pid",
+            "--log-bin=binlog",
+            "--gtid-mode=ON",
+            "--enforce-gtid-consistency=ON",
+            "--mysqlx=OFF",
+            "--performance-schema=OFF",
+            "--innodb-buffer-pool-size=64M",
+            "--innodb-redo-log-capacity=32M",
+            "--innodb-flush-log-at-trx-commit=2",
+            "--sync-binlog=0",
+            "--secure-file-priv=NULL",
+            "--plugin-load-add=mysql_clone.so",
+            *extra,
+        ]
 
     def create_user(self):
         self.query(f"CREATE USER '{self.user}'@'127.0.0.1' IDENTIFIED BY %s", self.password)
@@ -236,23 +296,48 @@ class PostgresServer(Server):
         return int(self.programs.split("/")[4])
 
     def initialise(self):
-        self.run([os.path.join(self.programs, "initdb"), "-D", self.data, "-U", "postgres", "--auth-local=trust",
-                  "--auth-host=scram-sha-256", "--data-checksums", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"])
+        self.run(
+            [
+                os.path.join(self.programs, "initdb"),
+                "-D",
+                self.data,
+                "-U",
+                "postgres",
+                "--auth-local=trust",
+                "--auth-host=scram-sha-256",
+                "--data-checksums",
+                "-E",
+                "UTF8",
+                "--locale=C.UTF-8",
+                "--no-sync",
+            ]
+        )
         hba = os.path.join(self.data, "pg_hba.conf")
         with open(hba, "a", encoding="ascii") as file:
             file.write(f"host replication {self.user} 127.0.0.1/32 scram-sha-256\n")
 
     def command(self, *extra):
-        settings = {"listen_addresses": "127.0.0.1", "port": self.port, "unix_socket_directories": self.directory,
-                    "wal_level": "replica", "max_wal_senders": 10, "max_replication_slots": 10,
-                    "max_slot_wal_keep_size": "2GB", "shared_buffers": "64MB", "synchronous_commit": "off",
-                    "max_wal_size": "256MB", "fsync": "off", "autovacuum_naptime": "60s"}
+        settings = {
+            "listen_addresses": "127.0.0.1",
+            "port": self.port,
+            "unix_socket_directories": self.directory,
+            "wal_level": "replica",
+            "max_wal_senders": 10,
+            "max_replication_slots": 10,
+            "max_slot_wal_keep_size": "2GB",
+            "shared_buffers": "64MB",
+            "synchronous_commit": "off",
+            "max_wal_size": "256MB",
+            "fsync": "off",
+            "autovacuum_naptime": "60s",
+        }
         options = [item for key, value in settings.items() for item in ("-c", f"{key}={value}")]
         return [os.path.join(self.programs, "postgres"), "-D", self.data, *options, *extra]
 
     def connect_admin(self, database=None):
-        connection = psycopg2.connect(host=self.directory, port=self.port, user="postgres",
-                                      dbname=database or "postgres", connect_timeout=5)
+        connection = psycopg2.connect(
+            host=self.directory, port=self.port, user="postgres", dbname=database or "postgres", connect_timeout=5
+        )
         connection.autocommit = True
         return connection
 

@@ -6,6 +6,7 @@
 A process belongs to an instance when its working directory is inside; agents get SIGTERM and clean up, what is left after ten
 seconds is killed.
 """
+
 import os
 import signal
 import sys

@@ -6,6 +6,7 @@
 Stages, basic to complex: lint, build, unit, conformance, integration, asan, e2e, browser. A stage that cannot run is a failure, and so
 is one in which no test ran: in continuous integration nothing is skipped silently.
 """
+
 import argparse
 import json
 import os
@@ -44,8 +45,9 @@ def run(command, log=None, environment=None, directory=ROOT):
     if log is None:
         return subprocess.run(command, cwd=directory, env=merged, stdin=subprocess.DEVNULL, check=False).returncode
     with open(log, "wb") as file:
-        code = subprocess.run(command, cwd=directory, env=merged, stdin=subprocess.DEVNULL, stdout=file, stderr=file,
-                              check=False).returncode
+        code = subprocess.run(
+            command, cwd=directory, env=merged, stdin=subprocess.DEVNULL, stdout=file, stderr=file, check=False
+        ).returncode
     if code != 0:
         with open(log, errors="replace", encoding="utf-8") as file:
             print("".join(file.readlines()[-60:]))
@@ -53,14 +55,27 @@ def run(command, log=None, environment=None, directory=ROOT):
 
 
 def tracked(*patterns):
-    listing = subprocess.run(["git", "ls-files", "--cached", "--others", "--exclude-standard", *patterns], cwd=ROOT,
-                             check=True, stdout=subprocess.PIPE, text=True).stdout.split()
+    listing = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", *patterns],
+        cwd=ROOT,
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    ).stdout.split()
     return [name for name in listing if os.path.exists(os.path.join(ROOT, name))]
 
 
 def check(tally, name, command, environment=None):
-    result = subprocess.run(command, cwd=ROOT, env={**os.environ, **(environment or {})}, stdin=subprocess.DEVNULL,
-                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, text=True)
+    result = subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**os.environ, **(environment or {})},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+        text=True,
+    )
     tally.add(f"lint: {name}", "passed" if result.returncode == 0 else "failed", result.stdout[-3000:])
     print(f"  {'ok  ' if result.returncode == 0 else 'FAIL'} {name}", flush=True)
 
@@ -84,8 +99,10 @@ def build(tally, sanitize):
     if sanitize:
         configure += ["-DHOLDFAST_SANITIZE=ON", "-DCMAKE_BUILD_TYPE=Debug"]
     name = "build" + (" with sanitizers" if sanitize else "")
-    ok = run(configure, os.path.join(RESULTS, "cmake.log")) == 0 and \
-        run(["cmake", "--build", directory], os.path.join(RESULTS, "build.log")) == 0
+    ok = (
+        run(configure, os.path.join(RESULTS, "cmake.log")) == 0
+        and run(["cmake", "--build", directory], os.path.join(RESULTS, "build.log")) == 0
+    )
     tally.add(name, "passed" if ok else "failed", "see test-results/build.log")
     return ok
 
@@ -93,8 +110,22 @@ def build(tally, sanitize):
 def ctest(tally, directory, label, prefix="", environment=None):
     report = os.path.join(RESULTS, f"{prefix}{label}.xml")
     jobs = JOBS if label == "unit" else "1"
-    run(["ctest", "--test-dir", directory, "-L", f"^{label}$", "--output-on-failure", "--no-tests=error", "-j", jobs,
-         "--output-junit", report], environment=environment)
+    run(
+        [
+            "ctest",
+            "--test-dir",
+            directory,
+            "-L",
+            f"^{label}$",
+            "--output-on-failure",
+            "--no-tests=error",
+            "-j",
+            jobs,
+            "--output-junit",
+            report,
+        ],
+        environment=environment,
+    )
     if not os.path.exists(report):
         tally.add(f"{prefix}{label}", "failed", "ctest wrote no report")
         return
@@ -125,8 +156,11 @@ def ctest(tally, directory, label, prefix="", environment=None):
 def sanitizer_environment():
     suppressions = os.path.join(ROOT, "tests", "harness", "lsan.supp")
     leak = f"suppressions={suppressions}:print_suppressions=0" if os.path.exists(suppressions) else ""
-    return {"ASAN_OPTIONS": "detect_stack_use_after_return=1:strict_string_checks=1", "LSAN_OPTIONS": leak,
-            "UBSAN_OPTIONS": "print_stacktrace=1"}
+    return {
+        "ASAN_OPTIONS": "detect_stack_use_after_return=1:strict_string_checks=1",
+        "LSAN_OPTIONS": leak,
+        "UBSAN_OPTIONS": "print_stacktrace=1",
+    }
 
 
 def stage_build(tally, _):
@@ -142,20 +176,41 @@ def stage_asan(tally, _):
 
 def pytest(tally, name, folder, arguments):
     report = os.path.join(RESULTS, f"{name}.xml")
-    command = [PYTHON, "-m", "pytest", "-q", "-x" if arguments.exitfirst else "-q", "-p", "no:cacheprovider", "--junitxml", report,
-               "--durations=10", folder]
+    command = [
+        PYTHON,
+        "-m",
+        "pytest",
+        "-q",
+        "-x" if arguments.exitfirst else "-q",
+        "-p",
+        "no:cacheprovider",
+        "--junitxml",
+        report,
+        "--durations=10",
+        folder,
+    ]
     if arguments.k:
         command += ["-k", arguments.k]
-    run(command, environment={"HOLDFAST_BUILD": build_directory(False), "HOLDFAST_DEV_STATE": STATE,
-                              "HOLDFAST_TEST_RESULTS": RESULTS, "PYTHONDONTWRITEBYTECODE": "1"})
+    run(
+        command,
+        environment={
+            "HOLDFAST_BUILD": build_directory(False),
+            "HOLDFAST_DEV_STATE": STATE,
+            "HOLDFAST_TEST_RESULTS": RESULTS,
+            "PYTHONDONTWRITEBYTECODE": "1",
+        },
+    )
     count = 0
     if os.path.exists(report):
         for case in ElementTree.parse(report).getroot().iter("testcase"):
             count += 1
             problem = case.find("failure") if case.find("failure") is not None else case.find("error")
             outcome = "failed" if problem is not None else "skipped" if case.find("skipped") is not None else "passed"
-            tally.add(f"{name}: {case.get('classname')}.{case.get('name')}", outcome,
-                      (problem.text or "")[-3000:] if problem is not None else "")
+            tally.add(
+                f"{name}: {case.get('classname')}.{case.get('name')}",
+                outcome,
+                (problem.text or "")[-3000:] if problem is not None else "",
+            )
     if count == 0:
         tally.add(name, "failed", "no test ran")
 
@@ -169,8 +224,9 @@ def stage_browser(tally, arguments):
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="./dev test", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="./dev test", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--only", default="", help="stages, separated by commas")
     parser.add_argument("-k", default="", help="for e2e and browser: pytest's expression")
     parser.add_argument("--exitfirst", action="store_true", help="for e2e and browser: stop at the first failure")

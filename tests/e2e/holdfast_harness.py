@@ -4,6 +4,7 @@
 Everything is real: holdfastd with its embedded PostgreSQL, holdfast-agent, real database servers. The client talks to the REST
 interface as any outside program would.
 """
+
 import json
 import os
 import pwd
@@ -126,10 +127,26 @@ class Server:
             environment["HOLDFAST_DATABASE_URL"] = self.database_url
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
-                [HOLDFASTD, "--data-dir", self.data, "--http-address", f"127.0.0.1:{self.http_port}",
-                 "--grpc-address", f"127.0.0.1:{self.grpc_port}", "--agent-address", f"127.0.0.1:{self.agent_port}",
-                 "--log-level", "debug", *self.options],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True)
+                [
+                    HOLDFASTD,
+                    "--data-dir",
+                    self.data,
+                    "--http-address",
+                    f"127.0.0.1:{self.http_port}",
+                    "--grpc-address",
+                    f"127.0.0.1:{self.grpc_port}",
+                    "--agent-address",
+                    f"127.0.0.1:{self.agent_port}",
+                    "--log-level",
+                    "debug",
+                    *self.options,
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                start_new_session=True,
+            )
         if wait:
             self.wait_ready()
 
@@ -203,12 +220,14 @@ class Holdfast:
         try:
             self.server.stop()
         finally:
-            subprocess.run([servers.program("python3"), os.path.join(ROOT, "demo", "stop_instances.py"), self.home],
-                           check=False)
+            subprocess.run(
+                [servers.program("python3"), os.path.join(ROOT, "demo", "stop_instances.py"), self.home], check=False
+            )
             for source in self.sources:
                 source.stop()
-            subprocess.run([servers.program("python3"), os.path.join(ROOT, "demo", "stop_instances.py"), self.home],
-                           check=False)
+            subprocess.run(
+                [servers.program("python3"), os.path.join(ROOT, "demo", "stop_instances.py"), self.home], check=False
+            )
             results = os.environ.get("HOLDFAST_TEST_RESULTS")
             if results and os.path.exists(self.server.log):
                 shutil.copy(self.server.log, os.path.join(results, f"{os.path.basename(self.home)}.log"))
@@ -239,7 +258,9 @@ class Holdfast:
 
     def call(self, method, path, body=None, **options):
         headers = options.pop("headers", {})
-        response = self.session.request(method, self.current.url + path, json=body, timeout=60, headers=headers, **options)
+        response = self.session.request(
+            method, self.current.url + path, json=body, timeout=60, headers=headers, **options
+        )
         if response.status_code >= 400:
             raise ApiError(response)
         return response.json() if response.content else {}
@@ -252,12 +273,19 @@ class Holdfast:
 
     def ensure_basics(self, password="demo-password"):
         self.post("/v1/credentials", {"name": "source", "username": "holdfast", "password": password})
-        self.post("/v1/repositories", {"repository": {"name": "main", "location": f"file://{self.repository}",
-                                                      "key_file": self.key_file}, "create_key_file": True})
+        self.post(
+            "/v1/repositories",
+            {
+                "repository": {"name": "main", "location": f"file://{self.repository}", "key_file": self.key_file},
+                "create_key_file": True,
+            },
+        )
 
     def create_database(self, name, engine, sources):
-        shards = [{"name": str(number), "source": {"host": "127.0.0.1", "port": source.port, "credential": "source"}}
-                  for number, source in enumerate(sources)]
+        shards = [
+            {"name": str(number), "source": {"host": "127.0.0.1", "port": source.port, "credential": "source"}}
+            for number, source in enumerate(sources)
+        ]
         return self.post("/v1/databases", {"database": {"name": name, "engine": engine}, "shards": shards})
 
     def start_backup(self, database, **body):
@@ -268,15 +296,21 @@ class Holdfast:
         return self.wait_backup(self.start_backup(database, **body), timeout)
 
     def wait_backup(self, backup, timeout=180, state="succeeded"):
-        found = self.wait(f"/v1/backups/{backup}", lambda value: value["state"] not in ("pending", "running"), timeout)
+        found = self.wait(
+            f"/v1/backups/{backup}", lambda value: value["state"] not in ("pending", "running"), timeout
+        )
         assert found["state"] == state, self.explain(found)
         return found
 
     def explain(self, backup):
         shards = self.get(f"/v1/backups/{backup['id']}/shards")["shards"]
         events = self.get(f"/v1/events?backup={backup['id']}&page_size=50")["events"]
-        story = "\n".join(f"  {event['time']} {event['kind']} {event['shard']} {event['message']}" for event in reversed(events))
-        return f"{json.dumps(backup, indent=1)}\n{json.dumps(shards, indent=1)}\n{story}\n{self.server.log_tail(3000)}"
+        story = "\n".join(
+            f"  {event['time']} {event['kind']} {event['shard']} {event['message']}" for event in reversed(events)
+        )
+        return (
+            f"{json.dumps(backup, indent=1)}\n{json.dumps(shards, indent=1)}\n{story}\n{self.server.log_tail(3000)}"
+        )
 
     def wait(self, path, is_done, timeout=60):
         deadline = time.monotonic() + timeout
@@ -290,7 +324,9 @@ class Holdfast:
                 pass
             self.note_memory()
             if time.monotonic() > deadline:
-                raise AssertionError(f"{path} did not get there in {timeout} s: {json.dumps(value, indent=1)}\n{self.server.log_tail()}")
+                raise AssertionError(
+                    f"{path} did not get there in {timeout} s: {json.dumps(value, indent=1)}\n{self.server.log_tail()}"
+                )
             time.sleep(0.1)
 
     def shards_of(self, backup):
@@ -307,8 +343,12 @@ class Holdfast:
         body = {"mode": mode, "directory": os.path.join(self.home, f"restored-{uuid.uuid4().hex[:6]}"), **body}
         servers.make_directory(body["directory"])
         created = self.post("/v1/restores", body)
-        done = self.wait(f"/v1/restores/{created['id']}", lambda value: value["state"] not in ("pending", "running"), timeout)
-        assert done["state"] == ("serving" if mode == "server" else "succeeded"), f"{json.dumps(done, indent=1)}\n{self.server.log_tail()}"
+        done = self.wait(
+            f"/v1/restores/{created['id']}", lambda value: value["state"] not in ("pending", "running"), timeout
+        )
+        assert done["state"] == (
+            "serving" if mode == "server" else "succeeded"
+        ), f"{json.dumps(done, indent=1)}\n{self.server.log_tail()}"
         return done
 
     def stop_restore(self, restore):
@@ -324,7 +364,9 @@ class Holdfast:
                 source = sources[int(shard["shard"])]
                 connection = connect(source.engine, shard["port"])
                 try:
-                    ledger.verify_at(connection, source.engine, shard["checkpoint"], ledger.journal_of(source.directory))
+                    ledger.verify_at(
+                        connection, source.engine, shard["checkpoint"], ledger.journal_of(source.directory)
+                    )
                 finally:
                     connection.close()
         finally:
@@ -344,7 +386,9 @@ class Holdfast:
             time.sleep(0.3)
 
     def leftovers(self):
-        left = [f"instance {instance['id']} {instance['state']}" for instance in self.get("/v1/instances")["instances"]]
+        left = [
+            f"instance {instance['id']} {instance['state']}" for instance in self.get("/v1/instances")["instances"]
+        ]
         instances = self.server.instances
         if os.path.isdir(instances):
             left += [f"directory {name}" for name in os.listdir(instances)]
@@ -380,5 +424,14 @@ def cli(holdfast, *arguments, **options):
         file.write(holdfast.server.token())
     os.chmod(token, 0o600)
     environment = {**os.environ, "HOLDFAST_SERVER": holdfast.server.url, "HOLDFAST_TOKEN_FILE": token}
-    return subprocess.run([HOLDFAST, *arguments], env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE, text=True, timeout=options.pop("timeout", 180), check=False, **options)
+    return subprocess.run(
+        [HOLDFAST, *arguments],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=options.pop("timeout", 180),
+        check=False,
+        **options,
+    )

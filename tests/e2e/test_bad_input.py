@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Red: bad input gets an unclear answer, or changes something. Every error names its cure."""
+
 import os
 
 import pytest
@@ -87,15 +88,23 @@ def test_requests_that_are_wrong(holdfast):
     holdfast.create_database("shop", "mariadb", [source])
     before = holdfast.get("/v1/databases?page_size=1000")
 
-    response = holdfast.session.post(holdfast.server.url + "/v1/databases", data=b'{"database": {', timeout=10,
-                                     headers={"Content-Type": "application/json"})
+    response = holdfast.session.post(
+        holdfast.server.url + "/v1/databases",
+        data=b'{"database": {',
+        timeout=10,
+        headers={"Content-Type": "application/json"},
+    )
     assert response.status_code == 400 and response.json()["type"].endswith(":malformed-json")
     assert response.headers["Content-Type"] == "application/problem+json"
     assert response.json()["request_id"]
 
     try:
-        response = holdfast.session.post(holdfast.server.url + "/v1/databases", data=b"x" * (100 << 20), timeout=30,
-                                         headers={"Content-Type": "application/json"})
+        response = holdfast.session.post(
+            holdfast.server.url + "/v1/databases",
+            data=b"x" * (100 << 20),
+            timeout=30,
+            headers={"Content-Type": "application/json"},
+        )
         assert response.status_code == 413 and response.json()["type"].endswith(":body-too-large")
     except requests.ConnectionError:
         pass  # the server may answer and hang up while we still send; it must be alive:
@@ -104,27 +113,63 @@ def test_requests_that_are_wrong(holdfast):
     policy = {"name": "p", "repository": "main", "schedule": "0 0 30 2 *"}
     problem = refused(holdfast, 400, "schedule-never-fires", "POST", "/v1/databases/shop/policies", policy)
     assert problem["field"] == "policy.schedule"
-    refused(holdfast, 400, "invalid-argument", "POST", "/v1/databases/shop/policies", {**policy, "schedule": "61 * * * *"})
-    problem = refused(holdfast, 400, "invalid-argument", "POST", "/v1/databases/shop/policies",
-                      {**policy, "schedule": "0 3 * * *", "time_zone": "Mars/Olympus"})
+    refused(
+        holdfast, 400, "invalid-argument", "POST", "/v1/databases/shop/policies", {**policy, "schedule": "61 * * * *"}
+    )
+    problem = refused(
+        holdfast,
+        400,
+        "invalid-argument",
+        "POST",
+        "/v1/databases/shop/policies",
+        {**policy, "schedule": "0 3 * * *", "time_zone": "Mars/Olympus"},
+    )
     assert problem["field"] == "policy.time_zone"
-    refused(holdfast, 400, "invalid-argument", "POST", "/v1/databases", {"database": {"name": "UPPER", "engine": "mariadb"}})
-    refused(holdfast, 400, "invalid-argument", "POST", "/v1/databases", {"database": {"name": "x", "engine": "oracle"}})
-    refused(holdfast, 400, "invalid-argument", "POST", "/v1/databases", {"database": {"name": "x", "engin": "mariadb"}})
-    refused(holdfast, 409, "already-exists", "POST", "/v1/databases", {"database": {"name": "shop", "engine": "mariadb"}})
+    refused(
+        holdfast,
+        400,
+        "invalid-argument",
+        "POST",
+        "/v1/databases",
+        {"database": {"name": "UPPER", "engine": "mariadb"}},
+    )
+    refused(
+        holdfast, 400, "invalid-argument", "POST", "/v1/databases", {"database": {"name": "x", "engine": "oracle"}}
+    )
+    refused(
+        holdfast, 400, "invalid-argument", "POST", "/v1/databases", {"database": {"name": "x", "engin": "mariadb"}}
+    )
+    refused(
+        holdfast, 409, "already-exists", "POST", "/v1/databases", {"database": {"name": "shop", "engine": "mariadb"}}
+    )
     refused(holdfast, 404, "not-found", "GET", "/v1/databases/nothing")
     refused(holdfast, 404, "not-found", "GET", "/v1/nothing")
     response = holdfast.session.put(holdfast.server.url + "/v1/databases", json={}, timeout=10)
     assert response.status_code == 405
     refused(holdfast, 400, "invalid-argument", "GET", "/v1/databases?page_size=5000")
     refused(holdfast, 400, "invalid-argument", "GET", "/v1/databases?page_token=garbage")
-    refused(holdfast, 412, "etag-mismatch", "PATCH", "/v1/databases/shop", {"description": "x"}, headers={"If-Match": '"old"'})
+    refused(
+        holdfast,
+        412,
+        "etag-mismatch",
+        "PATCH",
+        "/v1/databases/shop",
+        {"description": "x"},
+        headers={"If-Match": '"old"'},
+    )
 
     keyed = {"Idempotency-Key": "k1"}
     holdfast.post("/v1/credentials", {"name": "twice", "username": "u", "password": "p"}, headers=keyed)
     holdfast.post("/v1/credentials", {"name": "twice", "username": "u", "password": "p"}, headers=keyed)
-    refused(holdfast, 409, "idempotency-key-reused", "POST", "/v1/credentials", {"name": "thrice", "username": "u", "password": "p"},
-            headers=keyed)
+    refused(
+        holdfast,
+        409,
+        "idempotency-key-reused",
+        "POST",
+        "/v1/credentials",
+        {"name": "thrice", "username": "u", "password": "p"},
+        headers=keyed,
+    )
 
     for token in ("", "Bearer nonsense"):
         response = requests.get(holdfast.server.url + "/v1/databases", headers={"Authorization": token}, timeout=10)
@@ -138,31 +183,77 @@ def test_repository_that_cannot_be_written(holdfast):
     os.makedirs(place)
     if os.geteuid() != 0:
         os.chmod(place, 0o500)
-    problem = refused(holdfast, 409, "repository-unwritable", "POST", "/v1/repositories",
-                      {"repository": {"name": "locked", "location": f"file://{place}/inside", "key_file": holdfast.key_file + "2"},
-                       "create_key_file": True})
+    problem = refused(
+        holdfast,
+        409,
+        "repository-unwritable",
+        "POST",
+        "/v1/repositories",
+        {
+            "repository": {
+                "name": "locked",
+                "location": f"file://{place}/inside",
+                "key_file": holdfast.key_file + "2",
+            },
+            "create_key_file": True,
+        },
+    )
     assert place in problem["detail"] and problem["hint"], problem
     assert [repository["name"] for repository in holdfast.get("/v1/repositories")["repositories"]] == ["main"]
-    refused(holdfast, 409, "key-missing", "POST", "/v1/repositories",
-            {"repository": {"name": "other", "location": f"file://{holdfast.home}/repository2", "key_file": "/nonexistent/key"}})
+    refused(
+        holdfast,
+        409,
+        "key-missing",
+        "POST",
+        "/v1/repositories",
+        {
+            "repository": {
+                "name": "other",
+                "location": f"file://{holdfast.home}/repository2",
+                "key_file": "/nonexistent/key",
+            }
+        },
+    )
 
 
 def test_server_options_that_are_wrong(holdfast):
     import subprocess
     from holdfast_harness import HOLDFASTD
-    for options, word in ([["--no-such-option", "1"], "no-such-option"], [["--http-address", "nonsense"], "http-address"],
-                          [["--worker-threads", "many"], "worker-threads"]):
-        result = subprocess.run([HOLDFASTD, "--data-dir", os.path.join(holdfast.home, "other"), *options], stdin=subprocess.DEVNULL,
-                                capture_output=True, text=True, timeout=20, check=False)
+
+    for options, word in (
+        [["--no-such-option", "1"], "no-such-option"],
+        [["--http-address", "nonsense"], "http-address"],
+        [["--worker-threads", "many"], "worker-threads"],
+    ):
+        result = subprocess.run(
+            [HOLDFASTD, "--data-dir", os.path.join(holdfast.home, "other"), *options],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+        )
         assert result.returncode == 2, result
         assert word in result.stderr, result.stderr
         assert not os.path.exists(os.path.join(holdfast.home, "other")), "a bad option changed something"
-    result = subprocess.run([HOLDFASTD, "--data-dir", holdfast.server.data], stdin=subprocess.DEVNULL, capture_output=True,
-                            text=True, timeout=20, check=False)
+    result = subprocess.run(
+        [HOLDFASTD, "--data-dir", holdfast.server.data],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
     assert result.returncode != 0 and "already" in result.stderr, result.stderr
-    result = subprocess.run([HOLDFASTD, "--data-dir", os.path.join(holdfast.home, "third")], stdin=subprocess.DEVNULL,
-                            capture_output=True, text=True, timeout=40, check=False,
-                            env={**os.environ, "HOLDFAST_DATABASE_URL": f"postgresql://x:secret-word@127.0.0.1:{free_port()}/x"})
+    result = subprocess.run(
+        [HOLDFASTD, "--data-dir", os.path.join(holdfast.home, "third")],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=40,
+        check=False,
+        env={**os.environ, "HOLDFAST_DATABASE_URL": f"postgresql://x:secret-word@127.0.0.1:{free_port()}/x"},
+    )
     assert result.returncode == 8, result
     assert "secret-word" not in result.stderr + result.stdout
 

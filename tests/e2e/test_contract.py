@@ -4,6 +4,7 @@
 Every route of the document is called on a server with real content; every answer, good or bad, is checked against the schema that the document gives
 for it. Then both faces are asked the same and compared field by field.
 """
+
 import json
 import os
 import re
@@ -30,15 +31,34 @@ def filled():
         instance.ensure_basics()
         source = instance.source("mariadb")
         instance.create_database("shop", "mariadb", [source])
-        instance.post("/v1/databases/shop/policies", {"name": "nightly", "schedule": "0 3 * * *", "repository": "main",
-                                                      "retention": {"keep_last": 7, "keep_for": "604800s"}})
+        instance.post(
+            "/v1/databases/shop/policies",
+            {
+                "name": "nightly",
+                "schedule": "0 3 * * *",
+                "repository": "main",
+                "retention": {"keep_last": 7, "keep_for": "604800s"},
+            },
+        )
         instance.backup("shop")
         backup = instance.backup("shop")
         restore = instance.restore(backup=backup["id"], first_port=free_port())
-        instance.names = {"database": "shop", "database.name": "shop", "shard": "0", "shard.database": "shop", "shard.name": "0",
-                          "policy": "nightly", "policy.database": "shop", "policy.name": "nightly", "repository": "main",
-                          "credential": "source", "credential.name": "source", "backup": backup["id"], "restore": restore["id"],
-                          "instance": restore["shards"][0]["instance_id"]}
+        instance.names = {
+            "database": "shop",
+            "database.name": "shop",
+            "shard": "0",
+            "shard.database": "shop",
+            "shard.name": "0",
+            "policy": "nightly",
+            "policy.database": "shop",
+            "policy.name": "nightly",
+            "repository": "main",
+            "credential": "source",
+            "credential.name": "source",
+            "backup": backup["id"],
+            "restore": restore["id"],
+            "instance": restore["shards"][0]["instance_id"],
+        }
         yield instance
         instance.stop_restore(restore)
     finally:
@@ -53,7 +73,9 @@ def resolve(schema):
 def check_answer(operation, response):
     answers = operation["responses"]
     answer = answers.get(str(response.status_code)) or answers.get("default")
-    assert answer, f"{response.request.method} {response.request.url} answered {response.status_code}, which is not documented"
+    assert (
+        answer
+    ), f"{response.request.method} {response.request.url} answered {response.status_code}, which is not documented"
     while "$ref" in answer:
         answer = DOCUMENT["components"]["responses"][answer["$ref"].rsplit("/", 1)[1]]
     content = answer.get("content")
@@ -63,8 +85,11 @@ def check_answer(operation, response):
     kind = response.headers["Content-Type"].split(";")[0]
     assert kind in content, (kind, list(content))
     if kind.endswith("json"):
-        validator = jsonschema.validators.validator_for(DOCUMENT, default=jsonschema.Draft202012Validator) \
-            if hasattr(jsonschema, "Draft202012Validator") else jsonschema.Draft7Validator
+        validator = (
+            jsonschema.validators.validator_for(DOCUMENT, default=jsonschema.Draft202012Validator)
+            if hasattr(jsonschema, "Draft202012Validator")
+            else jsonschema.Draft7Validator
+        )
         validator(resolve(content[kind]["schema"])).validate(response.json())
 
 
@@ -103,15 +128,25 @@ def test_every_read_and_harmless_route_answers_as_documented(filled):
         if method == "post":
             body = BODIES.get((method, path), {})
         if method == "patch":
-            body = next(value for (kind, word), value in BODIES.items() if kind == "patch" and word in path and
-                        (word != "/v1/databases/" or path.count("/") == 3))
+            body = next(
+                value
+                for (kind, word), value in BODIES.items()
+                if kind == "patch" and word in path and (word != "/v1/databases/" or path.count("/") == 3)
+            )
         names = parameter_names(path)
-        response = filled.session.request(method, filled.server.url + fill(path, {**filled.names}), json=body, timeout=60)
+        response = filled.session.request(
+            method, filled.server.url + fill(path, {**filled.names}), json=body, timeout=60
+        )
         assert response.status_code < 400, f"{method} {path}: {response.status_code} {response.text}"
         check_answer(operation, response)
         called += 1
         if names:  # the same for something that does not exist
-            wrong = {name: "00000000-0000-7000-8000-000000000000" if name in ("backup", "restore", "instance") else "nothing" for name in names}
+            wrong = {
+                name: (
+                    "00000000-0000-7000-8000-000000000000" if name in ("backup", "restore", "instance") else "nothing"
+                )
+                for name in names
+            }
             response = filled.session.request(method, filled.server.url + fill(path, wrong), json=body, timeout=60)
             assert response.status_code == 404, f"{method} {path}: {response.status_code} {response.text}"
             check_answer(operation, response)
@@ -125,10 +160,25 @@ def test_creating_and_deleting_answer_as_documented(filled):
     url = filled.server.url
     steps = [
         ("post", "/v1/credentials", {"name": "c2", "username": "u", "password": "p"}, 201),
-        ("post", "/v1/repositories", {"repository": {"name": "r2", "location": f"file://{filled.home}/repository/r2",
-                                                     "key_file": filled.key_file}}, 201),
+        (
+            "post",
+            "/v1/repositories",
+            {
+                "repository": {
+                    "name": "r2",
+                    "location": f"file://{filled.home}/repository/r2",
+                    "key_file": filled.key_file,
+                }
+            },
+            201,
+        ),
         ("post", "/v1/databases", {"database": {"name": "d2", "engine": "postgresql"}}, 201),
-        ("post", "/v1/databases/{database}/shards", {"name": "s2", "source": {"host": "127.0.0.1", "port": 1, "credential": "c2"}}, 201),
+        (
+            "post",
+            "/v1/databases/{database}/shards",
+            {"name": "s2", "source": {"host": "127.0.0.1", "port": 1, "credential": "c2"}},
+            201,
+        ),
         ("post", "/v1/databases/{database}/policies", {"name": "p2", "schedule": "@daily", "repository": "r2"}, 201),
         ("post", "/v1/databases/{database}/backups", {"repository": "r2"}, 201),
     ]
@@ -145,8 +195,12 @@ def test_creating_and_deleting_answer_as_documented(filled):
     response = filled.session.post(url + f"/v1/backups/{names['backup']}/cancel", json={}, timeout=60)
     check_answer(DOCUMENT["paths"]["/v1/backups/{backup}/cancel"]["post"], response)
     filled.wait(f"/v1/backups/{names['backup']}", lambda value: value["state"] not in ("pending", "running"), 60)
-    for path in ("/v1/backups/{backup}", "/v1/databases/{database}/policies/{policy}", "/v1/databases/{database}/shards/{shard}",
-                 "/v1/databases/{database}"):
+    for path in (
+        "/v1/backups/{backup}",
+        "/v1/databases/{database}/policies/{policy}",
+        "/v1/databases/{database}/shards/{shard}",
+        "/v1/databases/{database}",
+    ):
         query = "?force=true" if path == "/v1/databases/{database}" else ""
         response = filled.session.delete(url + fill(path, names) + query, timeout=60)
         assert response.status_code == 204, (path, response.text)
@@ -163,13 +217,15 @@ def test_health_and_metrics(filled):
     text = requests.get(filled.server.url + "/metrics", timeout=10).text
     assert 'holdfast_backup_last_success_timestamp_seconds{database="shop"}' in text
     for line in text.splitlines():
-        assert line.startswith("#") or re.match(r'^[a-z_]+(\{[^}]*\})? [-+0-9.eE]+(NaN|Inf)?$', line), line
+        assert line.startswith("#") or re.match(r"^[a-z_]+(\{[^}]*\})? [-+0-9.eE]+(NaN|Inf)?$", line), line
 
 
 def test_events_are_streamed_and_resumed(filled):
     events = filled.get("/v1/events?page_size=1000")["events"]
     middle = sorted(int(event["id"]) for event in events)[len(events) // 2]
-    response = filled.session.get(filled.server.url + "/v1/events/stream", headers={"Last-Event-ID": str(middle)}, stream=True, timeout=20)
+    response = filled.session.get(
+        filled.server.url + "/v1/events/stream", headers={"Last-Event-ID": str(middle)}, stream=True, timeout=20
+    )
     assert response.headers["Content-Type"].startswith("text/event-stream")
     expected = sorted(int(event["id"]) for event in events if int(event["id"]) > middle)
     got = []
@@ -178,7 +234,7 @@ def test_events_are_streamed_and_resumed(filled):
             got.append(int(line[4:]))
         if len(got) >= len(expected):
             break
-    assert got[:len(expected)] == expected
+    assert got[: len(expected)] == expected
     response.close()
 
 
@@ -187,15 +243,30 @@ def stubs(tmp_path_factory):
     """Python's own gRPC code for the contract."""
     place = str(tmp_path_factory.mktemp("stubs"))
     files = [os.path.join("holdfast", "v1", name) for name in ("types.proto", "holdfast.proto")]
-    subprocess.run([sys.executable, "-m", "grpc_tools.protoc", "-I", os.path.join(ROOT, "api"), "-I", "/usr/include",
-                    f"--python_out={place}", f"--grpc_python_out={place}", *files], check=True)
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "grpc_tools.protoc",
+            "-I",
+            os.path.join(ROOT, "api"),
+            "-I",
+            "/usr/include",
+            f"--python_out={place}",
+            f"--grpc_python_out={place}",
+            *files,
+        ],
+        check=True,
+    )
     sys.path.insert(0, place)
     from holdfast.v1 import holdfast_pb2, holdfast_pb2_grpc
+
     return holdfast_pb2, holdfast_pb2_grpc
 
 
 def normal(message):
     """A message as our JSON: words for enums, numbers for 64-bit integers, nothing for the unset."""
+
     def walk(value, descriptor):
         result = {}
         for field in descriptor.fields:
@@ -203,10 +274,14 @@ def normal(message):
                 continue
             item = value[field.name]
             if field.message_type and field.message_type.full_name.startswith("holdfast."):
-                item = [walk(one, field.message_type) for one in item] if isinstance(item, list) else walk(item, field.message_type)
+                item = (
+                    [walk(one, field.message_type) for one in item]
+                    if isinstance(item, list)
+                    else walk(item, field.message_type)
+                )
             elif field.enum_type:
                 prefix = re.sub(r"(?<!^)([A-Z])", r"_\1", field.enum_type.name).upper() + "_"
-                word = item[len(prefix):].lower()
+                word = item[len(prefix) :].lower()
                 if word == "unspecified":
                     continue
                 item = word
@@ -214,11 +289,22 @@ def normal(message):
                 item = [int(one) for one in item] if isinstance(item, list) else int(item)
             result[field.name] = item
         return result
-    return walk(json_format.MessageToDict(message, preserving_proto_field_name=True, including_default_value_fields=True),
-                message.DESCRIPTOR)
+
+    return walk(
+        json_format.MessageToDict(message, preserving_proto_field_name=True, including_default_value_fields=True),
+        message.DESCRIPTOR,
+    )
 
 
-VOLATILE = {"progress", "eta", "rate_bytes_per_second", "last_seen_at", "memory_bytes", "next_run_at", "protection_reason"}
+VOLATILE = {
+    "progress",
+    "eta",
+    "rate_bytes_per_second",
+    "last_seen_at",
+    "memory_bytes",
+    "next_run_at",
+    "protection_reason",
+}
 
 
 def without_volatile(value):
@@ -248,21 +334,42 @@ def test_rest_and_grpc_answer_alike(filled, stubs):
         ("/v1/credentials", stub.ListCredentials, messages.ListCredentialsRequest()),
         ("/v1/repositories", stub.ListRepositories, messages.ListRepositoriesRequest()),
         ("/v1/databases/shop/policies", stub.ListPolicies, messages.ListPoliciesRequest(database="shop")),
-        ("/v1/databases/shop/policies/nightly/retention", stub.PreviewRetention,
-         messages.PreviewRetentionRequest(database="shop", policy="nightly")),
+        (
+            "/v1/databases/shop/policies/nightly/retention",
+            stub.PreviewRetention,
+            messages.PreviewRetentionRequest(database="shop", policy="nightly"),
+        ),
         ("/v1/backups", stub.ListBackups, messages.ListBackupsRequest()),
         (f"/v1/backups/{names['backup']}", stub.GetBackup, messages.GetBackupRequest(backup=names["backup"])),
-        (f"/v1/backups/{names['backup']}/shards", stub.ListShardBackups, messages.ListShardBackupsRequest(backup=names["backup"])),
+        (
+            f"/v1/backups/{names['backup']}/shards",
+            stub.ListShardBackups,
+            messages.ListShardBackupsRequest(backup=names["backup"]),
+        ),
         ("/v1/restores", stub.ListRestores, messages.ListRestoresRequest()),
-        ("/v1/instances?include_destroyed=true", stub.ListInstances, messages.ListInstancesRequest(include_destroyed=True)),
+        (
+            "/v1/instances?include_destroyed=true",
+            stub.ListInstances,
+            messages.ListInstancesRequest(include_destroyed=True),
+        ),
         ("/v1/events", stub.ListEvents, messages.ListEventsRequest()),
     ]
     for path, method, request in pairs:
         ours, theirs = filled.get(path), normal(method(request, metadata=token))
         assert without_volatile(ours) == without_volatile(theirs), path
     failures = [
-        ("/v1/databases/nothing", stub.GetDatabase, messages.GetDatabaseRequest(database="nothing"), grpc.StatusCode.NOT_FOUND),
-        ("/v1/databases?page_size=5000", stub.ListDatabases, messages.ListDatabasesRequest(page_size=5000), grpc.StatusCode.INVALID_ARGUMENT),
+        (
+            "/v1/databases/nothing",
+            stub.GetDatabase,
+            messages.GetDatabaseRequest(database="nothing"),
+            grpc.StatusCode.NOT_FOUND,
+        ),
+        (
+            "/v1/databases?page_size=5000",
+            stub.ListDatabases,
+            messages.ListDatabasesRequest(page_size=5000),
+            grpc.StatusCode.INVALID_ARGUMENT,
+        ),
     ]
     for path, method, request, code in failures:
         problem = filled.session.get(filled.server.url + path, timeout=10).json()

@@ -4,6 +4,7 @@
 kill -9 of the server, an agent or an engine, in every phase and at random moments. Afterwards every committed backup restores to
 exactly its checkpoint, and no process, directory, slot or temporary object is left.
 """
+
 import os
 import random
 import signal
@@ -93,8 +94,10 @@ def test_twenty_random_kills(holdfast):
     sources = {engine: [holdfast.source(engine), holdfast.source(engine)] for engine in ("mariadb", "postgresql")}
     for engine, pair in sources.items():
         holdfast.create_database(engine, engine, pair)
-        holdfast.post(f"/v1/databases/{engine}/policies", {"name": "minutely", "schedule": "* * * * *", "repository": "main",
-                                                            "retention": {"keep_last": 50}})
+        holdfast.post(
+            f"/v1/databases/{engine}/policies",
+            {"name": "minutely", "schedule": "* * * * *", "repository": "main", "retention": {"keep_last": 50}},
+        )
     started = time.time()
     kills = 0
     running = {}
@@ -117,8 +120,11 @@ def test_twenty_random_kills(holdfast):
     for engine in sources:
         holdfast.wait(f"/v1/databases/{engine}", lambda value: not value.get("running_backup_id"), 240)
     for engine, pair in sources.items():
-        succeeded = [backup for backup in holdfast.get(f"/v1/backups?database={engine}&page_size=1000")["backups"]
-                     if backup["state"] == "succeeded"]
+        succeeded = [
+            backup
+            for backup in holdfast.get(f"/v1/backups?database={engine}&page_size=1000")["backups"]
+            if backup["state"] == "succeeded"
+        ]
         assert succeeded, engine
         for backup in succeeded[:3] + succeeded[-1:]:
             holdfast.verify_backup(backup["id"], pair)
@@ -129,8 +135,11 @@ def test_twenty_random_kills(holdfast):
 
 def assert_slots_fired_once(holdfast, database, started):
     """Every minute since the policy was made has fired, collapsed into a later one, or was refused because a backup ran; none twice."""
-    backups = [backup for backup in holdfast.get(f"/v1/backups?database={database}&page_size=1000")["backups"]
-               if backup["trigger"] == "policy"]
+    backups = [
+        backup
+        for backup in holdfast.get(f"/v1/backups?database={database}&page_size=1000")["backups"]
+        if backup["trigger"] == "policy"
+    ]
     slots = [backup["slot_at"] for backup in backups]
     assert len(slots) == len(set(slots)), slots
     said = holdfast.get(f"/v1/events?database={database}&page_size=1000")["events"]
@@ -143,12 +152,23 @@ def assert_slots_fired_once(holdfast, database, started):
 def assert_no_unexplained_object(holdfast):
     """After the sweep the repository holds what the sets reach and nothing else."""
     from holdfast_harness import cli
+
     deadline = time.monotonic() + 90
     while True:
-        result = cli(holdfast, "repository", "check", "--repository", f"file://{holdfast.repository}",
-                     "--key-file", holdfast.key_file, "--output", "json")
+        result = cli(
+            holdfast,
+            "repository",
+            "check",
+            "--repository",
+            f"file://{holdfast.repository}",
+            "--key-file",
+            holdfast.key_file,
+            "--output",
+            "json",
+        )
         assert result.returncode == 0, result.stdout + result.stderr
         import json
+
         report = json.loads(result.stdout)
         assert report["problem_count"] == 0, report
         if report["orphan_count"] == 0 or time.monotonic() > deadline:

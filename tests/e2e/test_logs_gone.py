@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Red: a shard whose source lost its logs, diverged or restarts is not protected any more, or silently."""
+
 import time
 
 import pytest
@@ -11,7 +12,9 @@ def purge(source):
             source.query("SELECT pg_drop_replication_slot(%s)", slot)
         for _ in range(3):
             source.query("CREATE TABLE IF NOT EXISTS junk (t text)", database="ledger")
-            source.query("INSERT INTO junk SELECT repeat('x', 1000) FROM generate_series(1, 30000)", database="ledger")
+            source.query(
+                "INSERT INTO junk SELECT repeat('x', 1000) FROM generate_series(1, 30000)", database="ledger"
+            )
             source.query("SELECT pg_switch_wal()")
             source.query("CHECKPOINT")
     else:
@@ -48,7 +51,11 @@ def test_a_source_that_is_another_one(holdfast, engine):
     holdfast.backup("shop")
     holdfast.wait_clean()
     other = holdfast.source(engine)
-    holdfast.call("PATCH", "/v1/databases/shop/shards/0", {"source": {"host": "127.0.0.1", "port": other.port, "credential": "source"}})
+    holdfast.call(
+        "PATCH",
+        "/v1/databases/shop/shards/0",
+        {"source": {"host": "127.0.0.1", "port": other.port, "credential": "source"}},
+    )
     backup = holdfast.backup("shop")
     shard = holdfast.shards_of(backup["id"])[0]
     assert shard["generation"] == 0 and shard["seed_reason"], shard
@@ -61,7 +68,11 @@ def test_the_source_restarts_in_the_middle(holdfast, engine):
     holdfast.create_database("shop", engine, [source])
     holdfast.backup("shop")
     backup = holdfast.start_backup("shop")
-    holdfast.wait(f"/v1/backups/{backup}/shards", lambda value: value["shards"][0].get("phase") in ("start", "replay", "ready", "checkpoint"), 60)
+    holdfast.wait(
+        f"/v1/backups/{backup}/shards",
+        lambda value: value["shards"][0].get("phase") in ("start", "replay", "ready", "checkpoint"),
+        60,
+    )
     source.stop()
     source.start()
     done = holdfast.wait_backup(backup)
@@ -74,7 +85,11 @@ def test_cancel_stops_everything(holdfast):
     source = holdfast.source("mariadb", filler_mib=60)
     holdfast.create_database("shop", "mariadb", [source])
     backup = holdfast.start_backup("shop")
-    holdfast.wait(f"/v1/backups/{backup}/shards", lambda value: value["shards"][0].get("phase") in ("seed", "start", "replay"), 60)
+    holdfast.wait(
+        f"/v1/backups/{backup}/shards",
+        lambda value: value["shards"][0].get("phase") in ("seed", "start", "replay"),
+        60,
+    )
     holdfast.post(f"/v1/backups/{backup}/cancel")
     done = holdfast.wait(f"/v1/backups/{backup}", lambda value: value["state"] not in ("pending", "running"), 60)
     assert done["state"] == "canceled", done

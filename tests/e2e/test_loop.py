@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Red: the main job is broken. Seed, three generations on top of it, under writes, restored and proven exact."""
+
 import pytest
 from holdfast_harness import connect
 
@@ -46,7 +47,9 @@ def test_an_idle_shard_costs_almost_nothing(holdfast, engine):
     assert backup["generation"] == 1
     grown = holdfast.repository_bytes() - before
     size = backup["size_bytes"]
-    print(f"{engine}: size {size >> 20} MiB, received {backup['received_bytes'] / size:.3%}, grown {grown / size:.3%}")
+    print(
+        f"{engine}: size {size >> 20} MiB, received {backup['received_bytes'] / size:.3%}, grown {grown / size:.3%}"
+    )
     assert size > 280 << 20
     assert backup["received_bytes"] < size * 0.02
     assert grown < size * 0.02

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Red: a backup cannot be brought back in every way that is promised, above all without the server."""
+
 import json
 import os
 import shutil
@@ -27,24 +28,39 @@ def test_offline_with_only_the_repository_and_the_key(holdfast, engine):
     for number, source in enumerate(sources):
         assert os.path.isdir(os.path.join(target, str(number)))
         holdfast.stop_writers()
-        start_by_hand(holdfast, engine, os.path.join(target, str(number)), shards[str(number)]["checkpoint"],
-                      ledger.journal_of(source.directory))
+        start_by_hand(
+            holdfast,
+            engine,
+            os.path.join(target, str(number)),
+            shards[str(number)]["checkpoint"],
+            ledger.journal_of(source.directory),
+        )
 
 
 def cli_offline(holdfast, *arguments):
     import subprocess
     from holdfast_harness import HOLDFAST
-    return subprocess.run([HOLDFAST, *arguments, "--repository", f"file://{holdfast.repository}", "--key-file", holdfast.key_file],
-                          stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False)
+
+    return subprocess.run(
+        [HOLDFAST, *arguments, "--repository", f"file://{holdfast.repository}", "--key-file", holdfast.key_file],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
 
 
 def start_by_hand(holdfast, engine, directory, checkpoint, journal):
     """Starts a data directory that was restored offline as the documentation says, and proves it."""
     import subprocess
+
     if os.geteuid() == 0:
         subprocess.run(["chown", "-R", servers.RUN_AS, directory], check=True)
     home = os.path.join(holdfast.home, "byhand-" + os.path.basename(directory))
-    server = {"mariadb": servers.MariadbServer, "mysql": servers.MysqlServer, "postgresql": servers.PostgresServer}[engine](home, free_port())
+    server = {"mariadb": servers.MariadbServer, "mysql": servers.MysqlServer, "postgresql": servers.PostgresServer}[
+        engine
+    ](home, free_port())
     servers.make_directory(home)
     os.rename(directory, server.data)
     open(os.path.join(home, "initialised"), "w", encoding="ascii").close()
@@ -53,8 +69,18 @@ def start_by_hand(holdfast, engine, directory, checkpoint, journal):
         os.remove(os.path.join(server.data, "standby.signal"))
         open(os.path.join(server.data, "recovery.signal"), "w", encoding="ascii").close()
         servers.give(os.path.join(server.data, "recovery.signal"))
-        server.start("-c", "recovery_target=immediate", "-c", "recovery_target_action=promote", "-c", "restore_command=false",
-                     "-c", "primary_conninfo=", "-c", "primary_slot_name=")
+        server.start(
+            "-c",
+            "recovery_target=immediate",
+            "-c",
+            "recovery_target_action=promote",
+            "-c",
+            "restore_command=false",
+            "-c",
+            "primary_conninfo=",
+            "-c",
+            "primary_slot_name=",
+        )
     else:
         server.start()
     holdfast.sources.append(server)
@@ -73,7 +99,9 @@ def test_directories_and_chosen_shards(holdfast):
     assert os.path.exists(os.path.join(directory, "ibdata1"))
     assert done["shards"][0]["restore_time"]
     holdfast.stop_writers()
-    start_by_hand(holdfast, "mariadb", directory, done["shards"][0]["checkpoint"], ledger.journal_of(sources[1].directory))
+    start_by_hand(
+        holdfast, "mariadb", directory, done["shards"][0]["checkpoint"], ledger.journal_of(sources[1].directory)
+    )
     holdfast.wait_clean()
 
 
@@ -81,7 +109,9 @@ def test_what_cannot_be_restored_is_refused_and_changes_nothing(holdfast):
     source = holdfast.source("mariadb")
     holdfast.create_database("shop", "mariadb", [source])
     with pytest.raises(ApiError) as caught:
-        holdfast.post("/v1/restores", {"database": "shop", "mode": "directory", "directory": os.path.join(holdfast.home, "x")})
+        holdfast.post(
+            "/v1/restores", {"database": "shop", "mode": "directory", "directory": os.path.join(holdfast.home, "x")}
+        )
     assert caught.value.status in (404, 409)
     backup = holdfast.backup("shop")
     full = os.path.join(holdfast.home, "full")
@@ -92,7 +122,9 @@ def test_what_cannot_be_restored_is_refused_and_changes_nothing(holdfast):
     servers.give(full)
     servers.give(os.path.join(full, "0"))
     created = holdfast.post("/v1/restores", {"backup": backup["id"], "mode": "directory", "directory": full})
-    failed = holdfast.wait(f"/v1/restores/{created['id']}", lambda value: value["state"] not in ("pending", "running"))
+    failed = holdfast.wait(
+        f"/v1/restores/{created['id']}", lambda value: value["state"] not in ("pending", "running")
+    )
     assert failed["state"] == "failed" and failed["shards"][0]["reason"] == "target-not-empty", failed
     assert os.listdir(os.path.join(full, "0")) == ["precious"]
     with socket.socket() as listener:
@@ -100,9 +132,13 @@ def test_what_cannot_be_restored_is_refused_and_changes_nothing(holdfast):
         listener.listen()
         place = os.path.join(holdfast.home, "busy")
         servers.make_directory(place)
-        created = holdfast.post("/v1/restores", {"backup": backup["id"], "mode": "server", "directory": place,
-                                                 "first_port": listener.getsockname()[1]})
-        failed = holdfast.wait(f"/v1/restores/{created['id']}", lambda value: value["state"] not in ("pending", "running"))
+        created = holdfast.post(
+            "/v1/restores",
+            {"backup": backup["id"], "mode": "server", "directory": place, "first_port": listener.getsockname()[1]},
+        )
+        failed = holdfast.wait(
+            f"/v1/restores/{created['id']}", lambda value: value["state"] not in ("pending", "running")
+        )
         assert failed["state"] == "failed" and failed["shards"][0]["reason"] == "port-in-use", failed
     holdfast.wait_clean()
 
@@ -111,7 +147,12 @@ def test_a_damaged_parent_is_found_and_protection_goes_on(holdfast):
     source = holdfast.source("mariadb")
     holdfast.create_database("shop", "mariadb", [source])
     holdfast.backup("shop")
-    packs = [os.path.join(folder, name) for folder, _, names in os.walk(holdfast.repository) for name in names if "/packs" in folder]
+    packs = [
+        os.path.join(folder, name)
+        for folder, _, names in os.walk(holdfast.repository)
+        for name in names
+        if "/packs" in folder
+    ]
     with open(max(packs, key=os.path.getsize), "r+b") as file:
         file.seek(5000)
         byte = file.read(1)
@@ -123,8 +164,17 @@ def test_a_damaged_parent_is_found_and_protection_goes_on(holdfast):
     events = holdfast.get(f"/v1/events?database=shop&minimum_severity=warning")["events"]
     assert any("does not restore" in event["message"] or "damaged" in event["message"] for event in events), events
     holdfast.verify_backup(backup["id"], [source])
-    result = cli(holdfast, "repository", "check", "--repository", f"file://{holdfast.repository}", "--key-file", holdfast.key_file,
-                 "--output", "json")
+    result = cli(
+        holdfast,
+        "repository",
+        "check",
+        "--repository",
+        f"file://{holdfast.repository}",
+        "--key-file",
+        holdfast.key_file,
+        "--output",
+        "json",
+    )
     assert json.loads(result.stdout)["problem_count"] >= 1
 
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Red: retention deletes what it should keep, or does not free what it deletes."""
+
 import time
 
 from holdfast_harness import ApiError, ledger
@@ -24,6 +25,7 @@ def test_keep_last_frees_space_and_touches_nothing_else(holdfast):
     for backup in (second, third):
         done = holdfast.restore(backup=backup["id"], first_port=source.port + 1)
         from holdfast_harness import connect
+
         connection = connect("mariadb", done["shards"][0]["port"])
         ledger.verify(connection)
         connection.close()
@@ -33,14 +35,29 @@ def test_keep_last_frees_space_and_touches_nothing_else(holdfast):
 def test_policy_retention_with_dry_run(holdfast):
     source = holdfast.source("mariadb")
     holdfast.create_database("shop", "mariadb", [source])
-    holdfast.post("/v1/databases/shop/policies", {"name": "minutely", "schedule": "* * * * *", "repository": "main",
-                                                  "retention": {"keep_last": 1}})
-    holdfast.wait("/v1/backups", lambda value: len([backup for backup in value["backups"] if backup["trigger"] == "policy"
-                                                    and backup["state"] in ("succeeded", "deleting", "deleted")]) >= 2, 180)
+    holdfast.post(
+        "/v1/databases/shop/policies",
+        {"name": "minutely", "schedule": "* * * * *", "repository": "main", "retention": {"keep_last": 1}},
+    )
+    holdfast.wait(
+        "/v1/backups",
+        lambda value: len(
+            [
+                backup
+                for backup in value["backups"]
+                if backup["trigger"] == "policy" and backup["state"] in ("succeeded", "deleting", "deleted")
+            ]
+        )
+        >= 2,
+        180,
+    )
     holdfast.post("/v1/databases/shop/policies/minutely/pause")
     holdfast.wait("/v1/databases/shop", lambda value: not value.get("running_backup_id"), 60)
-    kept = holdfast.wait("/v1/backups", lambda value: len([backup for backup in value["backups"]
-                                                           if backup["state"] == "succeeded"]) == 1, 90)["backups"]
+    kept = holdfast.wait(
+        "/v1/backups",
+        lambda value: len([backup for backup in value["backups"] if backup["state"] == "succeeded"]) == 1,
+        90,
+    )["backups"]
     newest = [backup for backup in kept if backup["state"] == "succeeded"][0]
     verdicts = holdfast.get("/v1/databases/shop/policies/minutely/retention")["verdicts"]
     assert [verdict["backup_id"] for verdict in verdicts if verdict["is_kept"]] == [newest["id"]]

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Red: a slot is skipped or fires twice with two servers on one PostgreSQL, or work is done twice."""
+
 import os
 import time
 
@@ -35,14 +36,22 @@ def test_two_servers_share_the_work(control_database):
         home.ensure_basics()
         source = home.source("mariadb")
         home.create_database("shop", "mariadb", [source])
-        home.post("/v1/databases/shop/policies", {"name": "minutely", "schedule": "* * * * *", "repository": "main",
-                                                  "retention": {"keep_last": 20}})
+        home.post(
+            "/v1/databases/shop/policies",
+            {"name": "minutely", "schedule": "* * * * *", "repository": "main", "retention": {"keep_last": 20}},
+        )
         assert home.get("/v1/server")["server_count"] == 2
-        home.wait("/v1/backups", lambda value: any(backup["state"] == "succeeded" for backup in value["backups"]), 100)
+        home.wait(
+            "/v1/backups", lambda value: any(backup["state"] == "succeeded" for backup in value["backups"]), 100
+        )
         first.kill()
         home.current = second
         seen = len(home.get("/v1/backups")["backups"])
-        home.wait("/v1/backups", lambda value: len([backup for backup in value["backups"] if backup["state"] == "succeeded"]) > seen, 180)
+        home.wait(
+            "/v1/backups",
+            lambda value: len([backup for backup in value["backups"] if backup["state"] == "succeeded"]) > seen,
+            180,
+        )
         first.start()
         home.post("/v1/databases/shop/policies/minutely/pause")
         home.wait("/v1/databases/shop", lambda value: not value.get("running_backup_id"), 100)
@@ -51,7 +60,9 @@ def test_two_servers_share_the_work(control_database):
         moments = [slot for slot, _ in slots]
         for earlier, later in zip(moments, moments[1:]):
             assert (later - earlier).total_seconds() == 60, f"a slot between {earlier} and {later} is missing"
-        doubled = cluster.query("SELECT slot_at FROM backups WHERE slot_at IS NOT NULL GROUP BY 1 HAVING count(*) > 1", database="control")
+        doubled = cluster.query(
+            "SELECT slot_at FROM backups WHERE slot_at IS NOT NULL GROUP BY 1 HAVING count(*) > 1", database="control"
+        )
         assert doubled == []
         newest = home.get("/v1/backups?state=succeeded")["backups"][0]
         home.verify_backup(newest["id"], [source])
@@ -81,22 +92,29 @@ def test_overlap_pause_and_preview(holdfast):
     holdfast.create_database("shop", "mariadb", [source])
     backup = holdfast.start_backup("shop")
     from holdfast_harness import ApiError
+
     with pytest.raises(ApiError) as caught:
         holdfast.start_backup("shop")
     assert caught.value.reason == "backup-running"
     holdfast.wait_backup(backup)
-    policy = holdfast.post("/v1/databases/shop/policies", {"name": "nightly", "schedule": "30 2 * * *", "repository": "main",
-                                                           "time_zone": "Europe/Berlin"})
+    policy = holdfast.post(
+        "/v1/databases/shop/policies",
+        {"name": "nightly", "schedule": "30 2 * * *", "repository": "main", "time_zone": "Europe/Berlin"},
+    )
     assert policy["next_run_at"]
     paused = holdfast.post("/v1/databases/shop/policies/nightly/pause")
     assert paused["is_paused"] and not paused.get("next_run_at")
     resumed = holdfast.post("/v1/databases/shop/policies/nightly/resume")
     assert resumed["next_run_at"] == policy["next_run_at"]
-    preview = holdfast.post("/v1/schedules/preview", {"schedule": "30 2 * * *", "time_zone": "Europe/Berlin",
-                                                      "from": "2027-03-27T00:00:00Z", "count": 3})
+    preview = holdfast.post(
+        "/v1/schedules/preview",
+        {"schedule": "30 2 * * *", "time_zone": "Europe/Berlin", "from": "2027-03-27T00:00:00Z", "count": 3},
+    )
     # On 2027-03-28 clocks jump from 02:00 to 03:00 in Berlin: 02:30 does not exist and runs at the moment of the change.
     assert preview["runs"] == ["2027-03-27T01:30:00Z", "2027-03-28T01:00:00Z", "2027-03-29T00:30:00Z"]
-    preview = holdfast.post("/v1/schedules/preview", {"schedule": "30 2 * * *", "time_zone": "Europe/Berlin",
-                                                      "from": "2027-10-30T00:00:00Z", "count": 3})
+    preview = holdfast.post(
+        "/v1/schedules/preview",
+        {"schedule": "30 2 * * *", "time_zone": "Europe/Berlin", "from": "2027-10-30T00:00:00Z", "count": 3},
+    )
     # On 2027-10-31 02:30 comes twice: it runs once, the first time.
     assert preview["runs"] == ["2027-10-30T00:30:00Z", "2027-10-31T00:30:00Z", "2027-11-01T01:30:00Z"]
