@@ -16,6 +16,7 @@
 
 #define REQUEST_ID_BYTES_MAX 64
 #define QUERY_COUNT_MAX 64
+#define DISCARD_BYTES_MAX (256 * 1024 * 1024)
 #define METRICS_BYTES_MAX (16 * 1024 * 1024)
 
 const char *http_exchange_header(const HttpExchange *exchange, const char *name)
@@ -60,6 +61,7 @@ static HttpExchange *exchange_new(HttpServer *server, struct MHD_Connection *con
                                   const char *url, const char *method)
 {
     HttpExchange *exchange = mem_alloc(sizeof(*exchange));
+    atomic_fetch_add(&server->exchange_count, 1);
     exchange->server = server;
     exchange->connection = connection;
     exchange->arena = arena_new();
@@ -83,6 +85,7 @@ void http_exchange_completed(void *context, struct MHD_Connection *connection,
     if (exchange->response != NULL) {
         MHD_destroy_response(exchange->response);
     }
+    atomic_fetch_sub(&exchange->server->exchange_count, 1);
     buffer_done(&exchange->body);
     arena_free(exchange->arena);
     mem_free(exchange);
@@ -197,16 +200,21 @@ static void collect(HttpExchange *exchange)
     exchange->last_event_id = http_exchange_header(exchange, "Last-Event-ID");
 }
 
-static enum MHD_Result refuse(HttpExchange *exchange, unsigned status, Reason reason,
-                              const char *message)
+static enum MHD_Result refuse(HttpExchange *exchange, Reason reason, const char *message)
 {
     Error error = {0};
     (void)error_set(&error, reason, "%s", message);
-    if (status == 0) {
-        http_answer_problem(exchange, &error);
-    } else {
-        http_answer_problem_as(exchange, status, &error);
-    }
+    http_answer_problem(exchange, &error);
+    return send_answer(exchange);
+}
+
+static enum MHD_Result refuse_body(HttpExchange *exchange)
+{
+    Error error = {0};
+    (void)error_set(&error, REASON_BODY_TOO_LARGE, "the body is over %d bytes",
+                    LIMIT_HTTP_BODY_BYTES);
+    (void)error_hint(&error, "send at most %d bytes", LIMIT_HTTP_BODY_BYTES);
+    http_answer_problem(exchange, &error);
     return send_answer(exchange);
 }
 
@@ -227,7 +235,7 @@ static enum MHD_Result submit(HttpExchange *exchange)
     if (http_server_submit(exchange->server, &exchange->job, exchange->connection)) {
         return MHD_YES;
     }
-    return refuse(exchange, 0, REASON_UNAVAILABLE, "the server stops");
+    return refuse(exchange, REASON_UNAVAILABLE, "the server stops");
 }
 
 static enum MHD_Result dispatch(HttpExchange *exchange)
@@ -235,7 +243,7 @@ static enum MHD_Result dispatch(HttpExchange *exchange)
     const char *path = exchange->path;
     bool is_get = text_equal(exchange->method, "GET");
     if (exchange->body.is_overflowed) {
-        return refuse(exchange, 0, REASON_BODY_TOO_LARGE, "the body is over 1 MiB");
+        return refuse_body(exchange);
     }
     if (text_has_prefix(path, "/v1/")) {
         http_route_find(exchange->arena, exchange->method, path, &exchange->match);
@@ -246,7 +254,7 @@ static enum MHD_Result dispatch(HttpExchange *exchange)
         if (exchange->match.allow[0] != '\0') {
             return refuse_method(exchange);
         }
-        return refuse(exchange, 0, REASON_NOT_FOUND, "there is no such path");
+        return refuse(exchange, REASON_NOT_FOUND, "there is no such path");
     }
     if (!is_get) {
         exchange->match.allow = "GET";
@@ -263,17 +271,31 @@ static enum MHD_Result dispatch(HttpExchange *exchange)
     return send_answer(exchange);
 }
 
+// A body that is too large is read to its end all the same, and thrown away: closing on a client
+// that is still sending would lose our answer on its way. Unless the client asked before sending,
+// or it would take too long.
+static bool is_refused_unread(const HttpExchange *exchange)
+{
+    int64_t size = 0;
+    const char *length = http_exchange_header(exchange, "Content-Length");
+    if (length[0] == '\0') {
+        return false;
+    }
+    if (!text_to_int64(length, &size) || size > DISCARD_BYTES_MAX) {
+        return true;
+    }
+    return size > LIMIT_HTTP_BODY_BYTES && http_exchange_header(exchange, "Expect")[0] != '\0';
+}
+
 static enum MHD_Result begin(HttpServer *server, struct MHD_Connection *connection, const char *url,
                              const char *method, void **exchange_place)
 {
     HttpExchange *exchange = exchange_new(server, connection, url, method);
     *exchange_place = exchange;
     http_connection_body_begins(server, connection);
-    int64_t size = 0;
-    const char *length = http_exchange_header(exchange, "Content-Length");
-    if (length[0] != '\0' && (!text_to_int64(length, &size) || size > LIMIT_HTTP_BODY_BYTES)) {
+    if (is_refused_unread(exchange)) {
         http_connection_is_answering(server, connection);
-        return refuse(exchange, 0, REASON_BODY_TOO_LARGE, "the body is over 1 MiB");
+        return refuse_body(exchange);
     }
     return MHD_YES;
 }

@@ -38,6 +38,7 @@ struct HttpServer {
     pthread_t timer;
     bool has_timer;
     atomic_bool is_stopping;
+    atomic_int exchange_count; // requests whose answer has not been sent to its end
     pthread_mutex_t
         queue_mutex; // guards the queue, and that nobody joins it when the threads are to end
     pthread_cond_t queue_changed;

@@ -3,6 +3,7 @@
 // program for one.
 #define LOG_MODULE "http"
 
+#include "common/clock.h"
 #include "common/limits.h"
 #include "common/log.h"
 #include "common/memory.h"
@@ -17,6 +18,7 @@
 
 #define DAEMON_THREAD_COUNT 2u
 #define IDLE_SECONDS 60u
+#define LAST_ANSWERS_MS 2000 // for the last answers to leave when stopping
 #define CONNECTION_MEMORY_BYTES (16u * 1024)
 #define OPTION_COUNT_MAX 16
 
@@ -217,6 +219,15 @@ static void end_threads(HttpServer *server)
     }
 }
 
+// libmicrohttpd would cut them off.
+static void await_last_answers(HttpServer *server)
+{
+    int64_t deadline_ms = clock_monotonic_ms() + LAST_ANSWERS_MS;
+    while (atomic_load(&server->exchange_count) > 0 && clock_monotonic_ms() < deadline_ms) {
+        clock_sleep_ms(5);
+    }
+}
+
 void http_server_stop(HttpServer *server)
 {
     if (atomic_exchange(&server->is_stopping, true)) {
@@ -228,6 +239,7 @@ void http_server_stop(HttpServer *server)
     }
     end_threads(server);
     http_events_end_all(server);
+    await_last_answers(server);
     if (server->daemon != NULL) {
         MHD_stop_daemon(server->daemon);
         server->daemon = NULL;
