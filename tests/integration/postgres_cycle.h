@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+// One backup of a scratch PostgreSQL server through the engine's interface, step by step, with a
+// plain copy of the layout's files in the place of the repository.
+#pragma once
+
+#include "agent/engine/engine.h"
+#include "tests/harness/scratch_postgres.h"
+
+#define CYCLE_SHARD "0192f3a4-0000-7000-8000-000000000001"
+
+typedef struct Cycle {
+    char *data, *work, *published; // directories
+    char *instance_id;
+    char *state;   // the manifest's engine state
+    char *version; // the manifest's
+    EngineSource source;
+    Cancel cancel;
+    Engine *engine; // NULL after the end
+    Checkpoint checkpoint;
+    int64_t received_bytes;
+    int checked_file_count;
+} Cycle;
+
+Cycle *cycle_new(const char *directory, int number, const ScratchPostgres *source,
+                 const char *agent_program);
+void cycle_free(Cycle *cycle); // closes the engine; NULL is fine
+// Seeds or adopts, starts and follows; waits until caught up; takes a checkpoint; replays, stops,
+// publishes, commits.
+void cycle_begin(Cycle *cycle, const Cycle *parent);
+void cycle_wait_ready(Cycle *cycle);
+void cycle_take(Cycle *cycle);
+void cycle_finish(Cycle *cycle);
+void cycle_run(Cycle *cycle, const Cycle *parent); // all of it
+// From a parent to ready, or the first failure.
+Status cycle_try_replay(Cycle *cycle, Error *error); // to the checkpoint taken
+Status cycle_try_ready(Cycle *cycle, const Cycle *parent, Error *error);
+
+EngineSource cycle_source(const ScratchPostgres *server); // the password is the caller's
+Engine *cycle_open_restore(const Cycle *cycle, const char *data, const char *work,
+                           const char *agent_program);
+void cycle_copy_tree(const char *from, const char *to);
+int cycle_timeline(const Cycle *cycle); // that its engine state says
+// Checks the pages of what was published; false: names the bad one.
+bool cycle_check_pages(const Cycle *cycle, char ret_file[256], int64_t *ret_page);
+int64_t cycle_changed_bytes(const Cycle *parent, const Cycle *cycle); // in pieces of 64 KiB
+bool cycle_try_sql(const ScratchPostgres *server, const char *sql);   // false: it did not work out
