@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // A repository: encrypted backups in object storage, format version 1 (docs/repository-format.md).
 //
-// Everything needed to restore is here and in the key file: no server, no PostgreSQL. Objects are immutable.
+// Everything needed to restore is here and in the key file: no server, no PostgreSQL. Objects are
+// immutable.
 //   repository                                    what this is: format, id, key file's fingerprint
 //   keys/<database id>/<key id>                   the database's data key, wrapped by the key file
 //   shards/<shard id>/packs/<epoch>-<pack id>     extents and map nodes, sealed
-//   shards/<shard id>/manifests/<manifest id>     the root of one shard backup; the id starts with the epoch
-//   sets/<database id>/<backup id>                which manifests make a backup
-// Ids are UUID texts; epochs are 8 hex digits. A Repository is thread-safe; sessions are one thread at a time.
+//   shards/<shard id>/manifests/<manifest id>     the root of one shard backup; the id starts with
+//   the epoch sets/<database id>/<backup id>                which manifests make a backup
+// Ids are UUID texts; epochs are 8 hex digits. A Repository is thread-safe; sessions are one thread
+// at a time.
 #pragma once
 
 #include "common/arena.h"
@@ -25,33 +27,43 @@ typedef struct Repository Repository;
 #define REPOSITORY_EXTENT_SIZE (64 * 1024)
 #define MANIFEST_ID_SIZE 46 // "eeeeeeee-uuid" and the NUL
 
-// --- keys -------------------------------------------------------------------------------------------------------
+// --- keys
+// -------------------------------------------------------------------------------------------------------
 // A key file is one line, "holdfast-key-1:" and 64 hex digits, mode 0600. It wraps data keys.
-Status key_file_create(const char *path, Error *error);               // REASON_EXISTS when there is one
-Status key_file_read(const char *path, Secret *ret_key, Error *error); // REASON_KEY_MISSING, or PRECONDITION when others may read it
-void key_fingerprint(const Secret *key, char ret_text[17]);           // safe to show
+Status key_file_create(const char *path, Error *error); // REASON_EXISTS when there is one
+Status key_file_read(const char *path, Secret *ret_key,
+                     Error *error); // REASON_KEY_MISSING, or PRECONDITION when others may read it
+void key_fingerprint(const Secret *key, char ret_text[17]); // safe to show
 
-// --- opening ----------------------------------------------------------------------------------------------------
-// Takes ownership of storage, also on failure. `wrapping_key` may be NULL for an agent that is handed data keys.
-Status repository_create(Storage *storage, const Secret *wrapping_key, Repository **ret_repository, Error *error); // REASON_EXISTS
+// --- opening
+// ----------------------------------------------------------------------------------------------------
+// Takes ownership of storage, also on failure. `wrapping_key` may be NULL for an agent that is
+// handed data keys.
+Status repository_create(Storage *storage, const Secret *wrapping_key, Repository **ret_repository,
+                         Error *error); // REASON_EXISTS
 // REASON_REPOSITORY_MISSING, _FORMAT, REASON_KEY_WRONG when wrapping_key is not the repository's.
-Status repository_open(Storage *storage, const Secret *wrapping_key, Repository **ret_repository, Error *error);
+Status repository_open(Storage *storage, const Secret *wrapping_key, Repository **ret_repository,
+                       Error *error);
 void repository_free(Repository *repository);
 void repository_freep(Repository **repository);
 const char *repository_id(const Repository *repository);
 Storage *repository_storage(Repository *repository); // borrowed
 
-// The newest data key of a database; with may_create one is made (and durably stored) when there is none. Needs the wrapping key.
+// The newest data key of a database; with may_create one is made (and durably stored) when there is
+// none. Needs the wrapping key.
 typedef struct DataKey {
     char id[37];
     Secret bytes; // AES256_KEY_SIZE
 } DataKey;
-Status repository_data_key(Repository *repository, const char *database_id, bool may_create, DataKey *ret_key, Error *error);
-Status repository_data_key_by_id(Repository *repository, const char *database_id, const char *key_id, DataKey *ret_key, Error *error);
+Status repository_data_key(Repository *repository, const char *database_id, bool may_create,
+                           DataKey *ret_key, Error *error);
+Status repository_data_key_by_id(Repository *repository, const char *database_id,
+                                 const char *key_id, DataKey *ret_key, Error *error);
 void data_key_done(DataKey *key);
 DataKey data_key_copy(const DataKey *key);
 
-// --- manifests --------------------------------------------------------------------------------------------------
+// --- manifests
+// --------------------------------------------------------------------------------------------------
 typedef struct Manifest {
     char id[MANIFEST_ID_SIZE];
     char repository_id[37], database_id[37], shard_id[37], key_id[37];
@@ -59,72 +71,84 @@ typedef struct Manifest {
     const char *engine;         // "mariadb"
     const char *engine_version; // "10.11.19"
     const char *checkpoint;     // engine's own text: GTID set, LSN
-    const char *engine_state;   // JSON text private to the engine driver (e.g. restore point name, timeline, system id)
+    const char *engine_state;   // JSON text private to the engine driver (e.g. restore point name,
+                                // timeline, system id)
     const char *parent_id;      // "" for a seed
     const char *parent_digest;  // hex SHA-256 of the parent manifest object, or ""
     int32_t generation;
     int64_t created_us;
-    int64_t file_count, size_bytes;       // what a restore writes
-    int64_t new_bytes;                    // plain bytes of extents that were not in the parent
-    int64_t stored_bytes;                 // what this backup's packs added to the repository
-    char digest[65];                      // hex SHA-256 of this manifest object; set on read and by publish
+    int64_t file_count, size_bytes; // what a restore writes
+    int64_t new_bytes;              // plain bytes of extents that were not in the parent
+    int64_t stored_bytes;           // what this backup's packs added to the repository
+    char digest[65]; // hex SHA-256 of this manifest object; set on read and by publish
     int64_t directory_count;
-    int64_t data_bytes;     // of size_bytes, what is not all zeros: what a restore takes on disk
-    int32_t list_level;     // private: where the file list is
+    int64_t data_bytes; // of size_bytes, what is not all zeros: what a restore takes on disk
+    int32_t list_level; // private: where the file list is
     uint8_t list_root[72];
 } Manifest;
-Status manifest_read(Repository *repository, const DataKey *key, const char *shard_id, const char *manifest_id, Arena *arena,
+Status manifest_read(Repository *repository, const DataKey *key, const char *shard_id,
+                     const char *manifest_id, Arena *arena, Manifest **ret_manifest, Error *error);
+// As manifest_read, with the data key that the manifest names (needs the wrapping key). ret_key is
+// the caller's to end.
+Status manifest_open(Repository *repository, const char *database_id, const char *shard_id,
+                     const char *manifest_id, Arena *arena, DataKey *ret_key,
                      Manifest **ret_manifest, Error *error);
-// As manifest_read, with the data key that the manifest names (needs the wrapping key). ret_key is the caller's to end.
-Status manifest_open(Repository *repository, const char *database_id, const char *shard_id, const char *manifest_id,
-                     Arena *arena, DataKey *ret_key, Manifest **ret_manifest, Error *error);
 
-// --- progress ---------------------------------------------------------------------------------------------------
-// Called from the working thread now and then (at least every 8 MiB); false cancels: the operation ends with REASON_CANCELED.
+// --- progress
+// ---------------------------------------------------------------------------------------------------
+// Called from the working thread now and then (at least every 8 MiB); false cancels: the operation
+// ends with REASON_CANCELED.
 typedef struct Progress {
     bool (*on_progress)(void *context, int64_t done_bytes, int64_t total_bytes);
     void *context;
 } Progress;
 
-// --- publish ----------------------------------------------------------------------------------------------------
-// One file of the data directory, in byte order of path. `check` verifies one extent's pages as it is read: NULL, or
-// returns false and fills `bad_page` with the page number within the file.
+// --- publish
+// ----------------------------------------------------------------------------------------------------
+// One file of the data directory, in byte order of path. `check` verifies one extent's pages as it
+// is read: NULL, or returns false and fills `bad_page` with the page number within the file.
 typedef struct SourceFile {
     const char *path; // relative, '/'-separated, no "." or ".." segments
     int64_t size_bytes;
     uint32_t mode;
-    bool (*check)(void *context, const uint8_t *data, size_t size, int64_t offset, int64_t *bad_page);
+    bool (*check)(void *context, const uint8_t *data, size_t size, int64_t offset,
+                  int64_t *bad_page);
     void *context;
 } SourceFile;
 
 typedef struct PublishOptions {
-    const char *directory;          // the stopped engine's data directory
+    const char *directory; // the stopped engine's data directory
     const SourceFile *files;
     size_t file_count;
     const char *const *directories; // every directory to recreate, relative, also empty ones
     size_t directory_count;
     uint32_t epoch;
-    const Manifest *parent;         // NULL for a seed
-    Manifest manifest;              // names, engine, checkpoint, generation ...; ids and statistics are filled in
-    int compression_level;          // zstd
+    const Manifest *parent; // NULL for a seed
+    Manifest
+        manifest; // names, engine, checkpoint, generation ...; ids and statistics are filled in
+    int compression_level; // zstd
     Progress progress;
 } PublishOptions;
-// Writes packs with what is new against the parent, then the manifest by conditional create. A page that fails its check is
-// REASON_PAGE_CORRUPT with file and page. On failure nothing counts as a backup; the packs written are orphans for the sweep.
-Status repository_publish(Repository *repository, const DataKey *key, const PublishOptions *options, Arena *arena,
-                          Manifest **ret_manifest, Error *error);
+// Writes packs with what is new against the parent, then the manifest by conditional create. A page
+// that fails its check is REASON_PAGE_CORRUPT with file and page. On failure nothing counts as a
+// backup; the packs written are orphans for the sweep.
+Status repository_publish(Repository *repository, const DataKey *key, const PublishOptions *options,
+                          Arena *arena, Manifest **ret_manifest, Error *error);
 
-// --- materialize ------------------------------------------------------------------------------------------------
-// Writes a shard backup's files into an empty (or missing) directory; every byte is authenticated; durable on OK.
-// Damage: REASON_OBJECT_MISSING or REASON_OBJECT_CORRUPT naming object and file. REASON_TARGET_NOT_EMPTY, REASON_DISK_FULL
-// (checked before the first byte too).
+// --- materialize
+// ------------------------------------------------------------------------------------------------
+// Writes a shard backup's files into an empty (or missing) directory; every byte is authenticated;
+// durable on OK. Damage: REASON_OBJECT_MISSING or REASON_OBJECT_CORRUPT naming object and file.
+// REASON_TARGET_NOT_EMPTY, REASON_DISK_FULL (checked before the first byte too).
 typedef struct MaterializeResult {
     int64_t size_bytes, read_bytes; // written to disk; fetched from storage
 } MaterializeResult;
-Status repository_materialize(Repository *repository, const DataKey *key, const Manifest *manifest, const char *directory,
-                              Progress progress, MaterializeResult *ret_result, Error *error);
+Status repository_materialize(Repository *repository, const DataKey *key, const Manifest *manifest,
+                              const char *directory, Progress progress,
+                              MaterializeResult *ret_result, Error *error);
 
-// --- sets: what a backup is -------------------------------------------------------------------------------------
+// --- sets: what a backup is
+// -------------------------------------------------------------------------------------
 typedef struct SetShard {
     char shard_id[37];
     const char *shard_name;
@@ -141,25 +165,34 @@ typedef struct BackupSet {
     size_t shard_count;
 } BackupSet;
 // Idempotent: the same set again succeeds; another one under that id is REASON_EXISTS.
-Status backup_set_write(Repository *repository, const DataKey *key, const BackupSet *set, Error *error);
-Status backup_set_read(Repository *repository, const char *database_id, const char *backup_id, Arena *arena, BackupSet **ret_set, Error *error); // needs the wrapping key
-// Every set of every database, oldest first. Needs the wrapping key. Unreadable ones are REASON_OBJECT_CORRUPT.
-Status backup_set_list(Repository *repository, Arena *arena, BackupSet ***ret_sets, size_t *ret_count, Error *error);
-Status backup_set_remove(Repository *repository, const char *database_id, const char *backup_id, Error *error);
+Status backup_set_write(Repository *repository, const DataKey *key, const BackupSet *set,
+                        Error *error);
+Status backup_set_read(Repository *repository, const char *database_id, const char *backup_id,
+                       Arena *arena, BackupSet **ret_set, Error *error); // needs the wrapping key
+// Every set of every database, oldest first. Needs the wrapping key. Unreadable ones are
+// REASON_OBJECT_CORRUPT.
+Status backup_set_list(Repository *repository, Arena *arena, BackupSet ***ret_sets,
+                       size_t *ret_count, Error *error);
+Status backup_set_remove(Repository *repository, const char *database_id, const char *backup_id,
+                         Error *error);
 
-// --- check and sweep --------------------------------------------------------------------------------------------
+// --- check and sweep
+// --------------------------------------------------------------------------------------------
 typedef struct CheckReport {
-    int64_t set_count, manifest_count, object_count, extent_count, read_bytes, orphan_count, orphan_bytes;
+    int64_t set_count, manifest_count, object_count, extent_count, read_bytes, orphan_count,
+        orphan_bytes;
     int64_t problem_count;
 } CheckReport;
-// Reads and authenticates everything reachable from every set. `on_problem` hears each problem; the status is OK when the check
-// itself could run to the end.
-Status repository_check(Repository *repository, Progress progress, void (*on_problem)(void *context, const char *object, const Error *problem),
+// Reads and authenticates everything reachable from every set. `on_problem` hears each problem; the
+// status is OK when the check itself could run to the end.
+Status repository_check(Repository *repository, Progress progress,
+                        void (*on_problem)(void *context, const char *object, const Error *problem),
                         void *context, CheckReport *ret_report, Error *error);
 
-// Deletes a shard's manifests that are not in `keep`, then its packs that no kept manifest reaches. Objects whose epoch is in
-// [protect_epoch_min, ...] are never touched (a running attempt may own them; UINT32_MAX: none runs). Manifests that running attempts or readers use must be in
-// `keep`. Safe to repeat and to be killed anywhere. With is_dry_run it only counts.
+// Deletes a shard's manifests that are not in `keep`, then its packs that no kept manifest reaches.
+// Objects whose epoch is in [protect_epoch_min, ...] are never touched (a running attempt may own
+// them; UINT32_MAX: none runs). Manifests that running attempts or readers use must be in `keep`.
+// Safe to repeat and to be killed anywhere. With is_dry_run it only counts.
 typedef struct SweepOptions {
     const char *shard_id;
     const char *const *keep; // manifest ids
@@ -170,4 +203,5 @@ typedef struct SweepOptions {
 typedef struct SweepResult {
     int64_t removed_count, removed_bytes, kept_count, kept_bytes;
 } SweepResult;
-Status repository_sweep_shard(Repository *repository, const DataKey *key, const SweepOptions *options, SweepResult *ret_result, Error *error);
+Status repository_sweep_shard(Repository *repository, const DataKey *key,
+                              const SweepOptions *options, SweepResult *ret_result, Error *error);
