@@ -136,6 +136,10 @@ static void release_event(RpcCall *call)
 void rpc_call_dispatch(RpcTag *tag, bool is_ok)
 {
     RpcCall *call = tag->call;
+    // What the thread of the last event wrote is ours to see. gRPC's queue orders it, too, but does
+    // not promise to.
+    (void)pthread_mutex_lock(&call->mutex);
+    (void)pthread_mutex_unlock(&call->mutex);
     tag->on_event(call, is_ok);
     release_event(call);
 }
