@@ -27,16 +27,14 @@ typedef struct Repository Repository;
 #define REPOSITORY_EXTENT_SIZE (64 * 1024)
 #define MANIFEST_ID_SIZE 46 // "eeeeeeee-uuid" and the NUL
 
-// --- keys
-// -------------------------------------------------------------------------------------------------------
+// --- keys ---
 // A key file is one line, "holdfast-key-1:" and 64 hex digits, mode 0600. It wraps data keys.
 Status key_file_create(const char *path, Error *error); // REASON_EXISTS when there is one
 Status key_file_read(const char *path, Secret *ret_key,
                      Error *error); // REASON_KEY_MISSING, or PRECONDITION when others may read it
 void key_fingerprint(const Secret *key, char ret_text[17]); // safe to show
 
-// --- opening
-// ----------------------------------------------------------------------------------------------------
+// --- opening ---
 // Takes ownership of storage, also on failure. `wrapping_key` may be NULL for an agent that is
 // handed data keys.
 Status repository_create(Storage *storage, const Secret *wrapping_key, Repository **ret_repository,
@@ -62,8 +60,7 @@ Status repository_data_key_by_id(Repository *repository, const char *database_id
 void data_key_done(DataKey *key);
 DataKey data_key_copy(const DataKey *key);
 
-// --- manifests
-// --------------------------------------------------------------------------------------------------
+// --- manifests ---
 typedef struct Manifest {
     char id[MANIFEST_ID_SIZE];
     char repository_id[37], database_id[37], shard_id[37], key_id[37];
@@ -94,8 +91,7 @@ Status manifest_open(Repository *repository, const char *database_id, const char
                      const char *manifest_id, Arena *arena, DataKey *ret_key,
                      Manifest **ret_manifest, Error *error);
 
-// --- progress
-// ---------------------------------------------------------------------------------------------------
+// --- progress ---
 // Called from the working thread now and then (at least every 8 MiB); false cancels: the operation
 // ends with REASON_CANCELED.
 typedef struct Progress {
@@ -103,8 +99,7 @@ typedef struct Progress {
     void *context;
 } Progress;
 
-// --- publish
-// ----------------------------------------------------------------------------------------------------
+// --- publish ---
 // One file of the data directory, in byte order of path. `check` verifies one extent's pages as it
 // is read: NULL, or returns false and fills `bad_page` with the page number within the file.
 typedef struct SourceFile {
@@ -135,8 +130,7 @@ typedef struct PublishOptions {
 Status repository_publish(Repository *repository, const DataKey *key, const PublishOptions *options,
                           Arena *arena, Manifest **ret_manifest, Error *error);
 
-// --- materialize
-// ------------------------------------------------------------------------------------------------
+// --- materialize ---
 // Writes a shard backup's files into an empty (or missing) directory; every byte is authenticated;
 // durable on OK. Damage: REASON_OBJECT_MISSING or REASON_OBJECT_CORRUPT naming object and file.
 // REASON_TARGET_NOT_EMPTY, REASON_DISK_FULL (checked before the first byte too).
@@ -147,8 +141,7 @@ Status repository_materialize(Repository *repository, const DataKey *key, const 
                               const char *directory, Progress progress,
                               MaterializeResult *ret_result, Error *error);
 
-// --- sets: what a backup is
-// -------------------------------------------------------------------------------------
+// --- sets: what a backup is ---
 typedef struct SetShard {
     char shard_id[37];
     const char *shard_name;
@@ -176,8 +169,7 @@ Status backup_set_list(Repository *repository, Arena *arena, BackupSet ***ret_se
 Status backup_set_remove(Repository *repository, const char *database_id, const char *backup_id,
                          Error *error);
 
-// --- check and sweep
-// --------------------------------------------------------------------------------------------
+// --- check and sweep ---
 typedef struct CheckReport {
     int64_t set_count, manifest_count, object_count, extent_count, read_bytes, orphan_count,
         orphan_bytes;

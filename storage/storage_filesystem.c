@@ -153,8 +153,12 @@ static int create_parents(const char *path)
             if (number != 0) {
                 return number;
             }
-        } else if (errno != EEXIST && errno != EISDIR && access(partial, F_OK) != 0) {
-            return errno;
+        } else if (errno != EEXIST) {
+            // On a read-only filesystem, say, a directory that is there is not told by EEXIST.
+            int number = errno;
+            if (stat(partial, &facts) != 0) {
+                return number;
+            }
         }
         if (slash == NULL) {
             return 0;
