@@ -50,9 +50,8 @@ static Status start_store(Server *server, const ServerOptions *options, Error *e
         RETURN_IF_ERROR(embedded_postgres_start(&embedded, &server->postgres, error));
         url = embedded_postgres_url(server->postgres);
     }
-    StoreOptions store = {.database_url = url,
-                          .connection_count = connection_count,
-                          .application_name = "holdfastd"};
+    StoreOptions store = {
+        .database_url = url, .connection_count = connection_count, .application_name = "holdfastd"};
     RETURN_IF_ERROR(store_open(&store, &server->store, error));
     return store_migrate(server->store, error);
 }
@@ -60,18 +59,19 @@ static Status start_store(Server *server, const ServerOptions *options, Error *e
 static Status start_service(Server *server, const ServerOptions *options, const char *server_id,
                             Error *error)
 {
-    RETURN_IF_ERROR(server_identity_load(server->store, options->secret_key_file, &server->identity,
-                                         error));
+    RETURN_IF_ERROR(
+        server_identity_load(server->store, options->secret_key_file, &server->identity, error));
     ServiceOptions service = {.store = server->store,
                               .server_id = server_id,
                               .is_embedded = server->postgres != NULL,
                               .secret_key = &server->identity.secret_key,
                               .agent_program = options->agent_program,
-                              .idempotency_keep_ms = IDEMPOTENCY_KEEP_MS};
+                              .idempotency_keep_ms = IDEMPOTENCY_KEEP_MS,
+                              .open_storage = storage_open};
     RETURN_IF_ERROR(service_new(&service, &server->service, error));
     bool is_new = false;
-    RETURN_IF_ERROR(service_ensure_admin_token(server->service, options->admin_token_file, &is_new,
-                                               error));
+    RETURN_IF_ERROR(
+        service_ensure_admin_token(server->service, options->admin_token_file, &is_new, error));
     if (is_new) {
         log_info("made an admin token", "file", options->admin_token_file, NULL);
     }
@@ -132,10 +132,8 @@ static Status start_faces(Server *server, const ServerOptions *options, Error *e
     const OptionSet *set = &options->set;
     CLEANUP(tls_done) Tls grpc_tls = {0};
     CLEANUP(tls_done) Tls http_tls = {0};
-    RETURN_IF_ERROR(
-        tls_read(set, "grpc-tls-certificate", "grpc-tls-key", &grpc_tls, error));
-    RETURN_IF_ERROR(
-        tls_read(set, "http-tls-certificate", "http-tls-key", &http_tls, error));
+    RETURN_IF_ERROR(tls_read(set, "grpc-tls-certificate", "grpc-tls-key", &grpc_tls, error));
+    RETURN_IF_ERROR(tls_read(set, "http-tls-certificate", "http-tls-key", &http_tls, error));
     RpcFaceOptions rpc = {.service = server->service,
                           .address = options_text(set, "grpc-address"),
                           .certificate_pem = grpc_tls.certificate_pem,
@@ -198,8 +196,9 @@ Status server_start(const ServerOptions *options, const char *server_id, Server 
         return status;
     }
     rpc_face_set_healthy(server->rpc_face, true);
-    log_info("ready", "version", HOLDFAST_VERSION, "http", options_text(&options->set, "http-address"),
-             "grpc", options_text(&options->set, "grpc-address"), "agents",
+    log_info("ready", "version", HOLDFAST_VERSION, "http",
+             options_text(&options->set, "http-address"), "grpc",
+             options_text(&options->set, "grpc-address"), "agents",
              options_text(&options->set, "agent-address"), "server_id", server_id, NULL);
     *ret_server = server;
     return STATUS_OK;
@@ -218,7 +217,8 @@ void server_stop(Server *server)
     }
     worker_stop(server->worker);
     if (server->agent_face != NULL) {
-        agent_face_stop(server->agent_face, 0); // agents come back to the next server; waiting would not help
+        agent_face_stop(server->agent_face,
+                        0); // agents come back to the next server; waiting would not help
     }
     http_server_free(server->http);
     rpc_face_free(server->rpc_face);

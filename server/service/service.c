@@ -60,6 +60,7 @@ const ServiceMethod *service_method_find(const char *name)
 Status service_new(const ServiceOptions *options, Service **ret_service, Error *error)
 {
     assert(options->store != NULL);
+    assert(options->open_storage != NULL);
     assert(options->secret_key != NULL && options->secret_key->size > 0);
     Service *service = mem_alloc(sizeof(*service));
     service->store = options->store;
@@ -68,6 +69,7 @@ Status service_new(const ServiceOptions *options, Service **ret_service, Error *
     service->is_embedded = options->is_embedded;
     service->idempotency_keep_ms = options->idempotency_keep_ms;
     service->started_us = clock_now_us();
+    service->open_storage = options->open_storage;
     service->secret_key = options->secret_key;
     static const char LABEL[] = "holdfast page token";
     crypto_hkdf(options->secret_key->data, options->secret_key->size, LABEL, sizeof(LABEL) - 1,

@@ -61,6 +61,23 @@ Status store_repository_get(StoreTransaction *transaction, Arena *arena, const c
     return STATUS_OK;
 }
 
+Status store_repository_use(StoreTransaction *transaction, Arena *arena, const char *field,
+                            const char *name, const char **ret_id, Error *error)
+{
+    StoreRows rows;
+    RETURN_IF_ERROR(store_query(transaction, arena,
+                                "SELECT id FROM repositories WHERE name = $1 AND "
+                                "deleted_at IS NULL FOR KEY SHARE",
+                                STORE_PARAMETERS(name), &rows, error));
+    if (rows.count == 0) {
+        error_set(error, REASON_INVALID, "there is no repository '%s'", name);
+        error_field(error, "%s", field);
+        return error_hint(error, "create the repository first");
+    }
+    *ret_id = store_value(&rows, 0, "id");
+    return STATUS_OK;
+}
+
 Status store_repository_list(StoreTransaction *transaction, Arena *arena, const StorePage *page,
                              StoreRows *ret_rows, Error *error)
 {

@@ -13,6 +13,9 @@ Status store_repository_add(StoreTransaction *transaction, Arena *arena, const S
 // The resource; locked when is_locked. REASON_NOT_FOUND.
 Status store_repository_get(StoreTransaction *transaction, Arena *arena, const char *name, bool is_locked, StoreRows *ret_rows,
                             Error *error);
+// Its id, for something that will refer to it: it cannot be deleted until the transaction ends. REASON_INVALID with the field.
+Status store_repository_use(StoreTransaction *transaction, Arena *arena, const char *field, const char *name, const char **ret_id,
+                            Error *error);
 Status store_repository_list(StoreTransaction *transaction, Arena *arena, const StorePage *page, StoreRows *ret_rows, Error *error);
 // REASON_IN_USE while a policy writes to it or a backup is in it.
 Status store_repository_delete(StoreTransaction *transaction, Arena *arena, const char *id, const char *name, Error *error);

@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "common/message_json.h"
+#include "common/text.h"
+#include "server/service/service_internal.h"
+#include "server/store/store_database.h"
+#include "server/store/store_event.h"
+#include "server/store/store_policy.h"
+#include "server/store/store_repository.h"
+
+#define DESCRIPTOR (&holdfast__v1__policy__descriptor)
+#define KEEP_LAST_MAX 100000
+#define KEEP_FOR_SECONDS_MAX (100LL * 366 * 86400)
+
+// Checks what a policy is to be and computes its next slot. `row` has id and database_id already.
+static Status policy_from_message(Service *service, ServiceCall *call,
+                                  StoreTransaction *transaction, const Holdfast__V1__Policy *body,
+                                  StorePolicy *row, Error *error)
+{
+    RETURN_IF_ERROR(check_name("policy.repository", body->repository, error));
+    row->name = body->name;
+    row->schedule = body->schedule;
+    row->time_zone = text_is_empty(body->time_zone) ? "UTC" : body->time_zone;
+    row->is_paused = body->is_paused;
+    char *etag = arena_alloc(call->arena, 17);
+    service_new_etag(etag);
+    row->etag = etag;
+    const Holdfast__V1__Retention *retention = body->retention;
+    row->keep_last = retention != NULL ? retention->keep_last : 0;
+    if (row->keep_last < 0 || row->keep_last > KEEP_LAST_MAX) {
+        error_set(error, REASON_INVALID, "keep_last is %d", row->keep_last);
+        error_field(error, "policy.retention.keep_last");
+        return error_hint(error, "use 0 (no such rule) to %d", KEEP_LAST_MAX);
+    }
+    RETURN_IF_ERROR(check_duration("policy.retention.keep_for",
+                                   retention != NULL ? retention->keep_for : NULL, 0,
+                                   KEEP_FOR_SECONDS_MAX, 0, &row->keep_for_us, error));
+    RETURN_IF_ERROR(store_repository_use(transaction, call->arena, "policy.repository",
+                                         body->repository, &row->repository_id, error));
+    int64_t now_us = 0;
+    RETURN_IF_ERROR(store_now(transaction, &now_us, error));
+    Status status = schedule_next(service->time_zones, transaction, row->schedule, row->time_zone,
+                                  now_us, &row->next_us, error);
+    if (status != STATUS_OK && error->field[0] != '\0') {
+        Error cause = *error;
+        error_field(error, "policy.%s", cause.field);
+    }
+    return status;
+}
+
+static Status answer(ServiceCall *call, StoreTransaction *transaction, const char *database,
+                     const char *name, ProtobufCMessage **ret_response, Error *error)
+{
+    StoreRows rows;
+    RETURN_IF_ERROR(
+        store_policy_get(transaction, call->arena, database, name, false, &rows, error));
+    return service_answer_one(call, &rows, DESCRIPTOR, ret_response, error);
+}
+
+static void add_event(StoreTransaction *transaction, const char *kind, const char *database,
+                      const char *policy_id, const char *message)
+{
+    store_event_add(transaction, &(StoreEventFields){.severity = "info",
+                                                     .kind = kind,
+                                                     .database = database,
+                                                     .subject_id = policy_id,
+                                                     .message = message});
+}
+
+Status service_create_policy(Service *service, ServiceCall *call, const ProtobufCMessage *message,
+                             ProtobufCMessage **ret_response, Error *error)
+{
+    const Holdfast__V1__CreatePolicyRequest *request = (const void *)message;
+    const Holdfast__V1__Policy *body = request->policy;
+    char id[UUID_TEXT_SIZE];
+    crypto_uuid(id);
+    RETURN_IF_ERROR(check_name("database", request->database, error));
+    RETURN_IF_ERROR(check_body("policy", body, error));
+    RETURN_IF_ERROR(check_name("policy.name", body->name, error));
+    CLEANUP(store_rollback) StoreTransaction *transaction = NULL;
+    RETURN_IF_ERROR(store_begin(service->store, &transaction, error));
+    StoreRows database;
+    RETURN_IF_ERROR(
+        store_database_lock(transaction, call->arena, request->database, &database, error));
+    StorePolicy row = {.id = id, .database_id = store_value(&database, 0, "id")};
+    RETURN_IF_ERROR(policy_from_message(service, call, transaction, body, &row, error));
+    RETURN_IF_ERROR(store_policy_add(transaction, call->arena, &row, error));
+    ProtobufCMessage *response = NULL;
+    RETURN_IF_ERROR(answer(call, transaction, request->database, row.name, &response, error));
+    if (request->validate_only) {
+        *ret_response = response;
+        return STATUS_OK;
+    }
+    add_event(transaction, "policy.created", request->database, id, "A policy was added");
+    return service_finish(service, call, &transaction, response, ret_response, error);
+}
+
+Status service_get_policy(Service *service, ServiceCall *call, const ProtobufCMessage *message,
+                          ProtobufCMessage **ret_response, Error *error)
+{
+    const Holdfast__V1__GetPolicyRequest *request = (const void *)message;
+    RETURN_IF_ERROR(check_name("database", request->database, error));
+    RETURN_IF_ERROR(check_name("policy", request->policy, error));
+    CLEANUP(store_rollback) StoreTransaction *transaction = NULL;
+    RETURN_IF_ERROR(store_begin(service->store, &transaction, error));
+    return answer(call, transaction, request->database, request->policy, ret_response, error);
+}
+
+Status service_list_policies(Service *service, ServiceCall *call, const ProtobufCMessage *message,
+                             ProtobufCMessage **ret_response, Error *error)
+{
+    const Holdfast__V1__ListPoliciesRequest *request = (const void *)message;
+    bool is_all = text_is_empty(request->database) || text_equal(request->database, "-");
+    const char *database = is_all ? "" : request->database;
+    if (!is_all) {
+        RETURN_IF_ERROR(check_name("database", database, error));
+    }
+    PageRequest list = {.list = arena_format(call->arena, "policies %s", database),
+                        .page_size = request->page_size,
+                        .page_token = request->page_token,
+                        .key_count = 2,
+                        .response = &holdfast__v1__list_policies_response__descriptor};
+    StorePage page;
+    StoreRows rows;
+    RETURN_IF_ERROR(service_page_open(service, call, &list, &page, error));
+    CLEANUP(store_rollback) StoreTransaction *transaction = NULL;
+    RETURN_IF_ERROR(store_begin(service->store, &transaction, error));
+    const char *database_id = NULL;
+    if (!is_all) {
+        RETURN_IF_ERROR(store_database_id(transaction, call->arena, database, &database_id, error));
+    }
+    RETURN_IF_ERROR(store_policy_list(transaction, call->arena, database_id, &page, &rows, error));
+    return service_page_answer(service, call, &list, &page, &rows, NULL, ret_response, error);
+}
+
+enum {
+    MASK_SCHEDULE = 1,
+    MASK_TIME_ZONE = 2,
+    MASK_REPOSITORY = 4,
+    MASK_KEEP_LAST = 8,
+    MASK_KEEP_FOR = 16,
+    MASK_PAUSED = 32
+};
+static const MaskField MASK[] = {{"database", 0},
+                                 {"name", 0},
+                                 {"etag", 0},
+                                 {"schedule", MASK_SCHEDULE},
+                                 {"time_zone", MASK_TIME_ZONE},
+                                 {"repository", MASK_REPOSITORY},
+                                 {"retention", MASK_KEEP_LAST | MASK_KEEP_FOR},
+                                 {"retention.keep_last", MASK_KEEP_LAST},
+                                 {"retention.keep_for", MASK_KEEP_FOR},
+                                 {"is_paused", MASK_PAUSED}};
+
+static void merge(Holdfast__V1__Policy *policy, const Holdfast__V1__Policy *body, unsigned bits)
+{
+    Holdfast__V1__Retention none = HOLDFAST__V1__RETENTION__INIT;
+    const Holdfast__V1__Retention *retention = body->retention != NULL ? body->retention : &none;
+    policy->schedule = (bits & MASK_SCHEDULE) != 0 ? body->schedule : policy->schedule;
+    policy->time_zone = (bits & MASK_TIME_ZONE) != 0 ? body->time_zone : policy->time_zone;
+    policy->repository = (bits & MASK_REPOSITORY) != 0 ? body->repository : policy->repository;
+    policy->is_paused = (bits & MASK_PAUSED) != 0 ? body->is_paused : policy->is_paused;
+    if ((bits & MASK_KEEP_LAST) != 0) {
+        policy->retention->keep_last = retention->keep_last;
+    }
+    if ((bits & MASK_KEEP_FOR) != 0) {
+        policy->retention->keep_for = retention->keep_for;
+    }
+}
+
+typedef struct PolicyChange {
+    const char *database, *policy, *etag;
+    const Holdfast__V1__Policy *body;
+    unsigned bits;
+    const char *event, *sentence;
+} PolicyChange;
+
+static Status change_policy(Service *service, ServiceCall *call, const PolicyChange *change,
+                            ProtobufCMessage **ret_response, Error *error)
+{
+    CLEANUP(store_rollback) StoreTransaction *transaction = NULL;
+    RETURN_IF_ERROR(store_begin(service->store, &transaction, error));
+    StoreRows current;
+    RETURN_IF_ERROR(store_policy_get(transaction, call->arena, change->database, change->policy,
+                                     true, &current, error));
+    RETURN_IF_ERROR(
+        service_check_etag(call, change->etag, store_value(&current, 0, "etag"), error));
+    ProtobufCMessage *message = NULL;
+    RETURN_IF_ERROR(service_answer_one(call, &current, DESCRIPTOR, &message, error));
+    Holdfast__V1__Policy *policy = (Holdfast__V1__Policy *)message;
+    merge(policy, change->body, change->bits);
+    StorePolicy row = {.id = store_value(&current, 0, "id"),
+                       .database_id = store_value(&current, 0, "database_id")};
+    RETURN_IF_ERROR(policy_from_message(service, call, transaction, policy, &row, error));
+    // A slot that is due but not yet taken must not get lost by a change of something else.
+    bool is_due_kept = text_equal(row.schedule, store_value(&current, 0, "schedule")) &&
+                       text_equal(row.time_zone, store_value(&current, 0, "time_zone")) &&
+                       row.is_paused == store_boolean(&current, 0, "is_paused");
+    RETURN_IF_ERROR(store_policy_update(transaction, call->arena, &row, is_due_kept, error));
+    ProtobufCMessage *response = NULL;
+    RETURN_IF_ERROR(answer(call, transaction, change->database, change->policy, &response, error));
+    add_event(transaction, change->event, change->database, row.id, change->sentence);
+    return service_finish(service, call, &transaction, response, ret_response, error);
+}
+
+Status service_update_policy(Service *service, ServiceCall *call, const ProtobufCMessage *message,
+                             ProtobufCMessage **ret_response, Error *error)
+{
+    const Holdfast__V1__UpdatePolicyRequest *request = (const void *)message;
+    const Holdfast__V1__Policy *body = request->policy;
+    PolicyChange change = {.event = "policy.updated", .sentence = "A policy was changed"};
+    RETURN_IF_ERROR(check_body("policy", body, error));
+    RETURN_IF_ERROR(check_name("policy.database", body->database, error));
+    RETURN_IF_ERROR(check_name("policy.name", body->name, error));
+    RETURN_IF_ERROR(
+        service_mask(request->update_mask, MASK, ARRAY_COUNT(MASK), &change.bits, error));
+    change.database = body->database;
+    change.policy = body->name;
+    change.etag = body->etag;
+    change.body = body;
+    return change_policy(service, call, &change, ret_response, error);
+}
+
+Status service_pause_policy(Service *service, ServiceCall *call, const ProtobufCMessage *message,
+                            ProtobufCMessage **ret_response, Error *error)
+{
+    const Holdfast__V1__PausePolicyRequest *request = (const void *)message;
+    RETURN_IF_ERROR(check_name("database", request->database, error));
+    RETURN_IF_ERROR(check_name("policy", request->policy, error));
+    Holdfast__V1__Policy body = HOLDFAST__V1__POLICY__INIT;
+    body.is_paused = true;
+    PolicyChange change = {.database = request->database,
+                           .policy = request->policy,
+                           .body = &body,
+                           .bits = MASK_PAUSED,
+                           .event = "policy.paused",
+                           .sentence = "A policy was paused"};
+    return change_policy(service, call, &change, ret_response, error);
+}
+
+Status service_resume_policy(Service *service, ServiceCall *call, const ProtobufCMessage *message,
+                             ProtobufCMessage **ret_response, Error *error)
+{
+    const Holdfast__V1__ResumePolicyRequest *request = (const void *)message;
+    RETURN_IF_ERROR(check_name("database", request->database, error));
+    RETURN_IF_ERROR(check_name("policy", request->policy, error));
+    Holdfast__V1__Policy body = HOLDFAST__V1__POLICY__INIT;
+    PolicyChange change = {.database = request->database,
+                           .policy = request->policy,
+                           .body = &body,
+                           .bits = MASK_PAUSED,
+                           .event = "policy.resumed",
+                           .sentence = "A policy was resumed; it goes on with the next slot"};
+    return change_policy(service, call, &change, ret_response, error);
+}
+
+Status service_delete_policy(Service *service, ServiceCall *call, const ProtobufCMessage *message,
+                             ProtobufCMessage **ret_response, Error *error)
+{
+    const Holdfast__V1__DeletePolicyRequest *request = (const void *)message;
+    RETURN_IF_ERROR(check_name("database", request->database, error));
+    RETURN_IF_ERROR(check_name("policy", request->policy, error));
+    CLEANUP(store_rollback) StoreTransaction *transaction = NULL;
+    RETURN_IF_ERROR(store_begin(service->store, &transaction, error));
+    StoreRows current;
+    RETURN_IF_ERROR(store_policy_get(transaction, call->arena, request->database, request->policy,
+                                     true, &current, error));
+    RETURN_IF_ERROR(service_check_etag(call, "", store_value(&current, 0, "etag"), error));
+    const char *id = store_value(&current, 0, "id");
+    RETURN_IF_ERROR(store_policy_delete(transaction, call->arena, id, error));
+    add_event(transaction, "policy.deleted", request->database, id,
+              "A policy was deleted; its backups stay until they are deleted by hand");
+    return service_finish(service, call, &transaction, service_empty_response(call), ret_response,
+                          error);
+}
