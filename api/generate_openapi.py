@@ -44,6 +44,9 @@ WELL_KNOWN = {
 }
 
 
+COLUMN = re.compile(r'\s*(?:(")((?:[^"\\]|\\.)*)"|([^,"]+))\s*(?:,|$)')  # a text in quotes, or a word
+
+
 class Contract:
     """Messages, enums and methods by name, with their comments."""
 
@@ -86,12 +89,10 @@ def read_contract():
 
 def read_table(path, macro):
     """The rows of an X-macro file: lists of texts and words."""
-    rows = []
-    for line in (ROOT / path).read_text().splitlines():
-        match = re.match(rf"{macro}\((.*)\)\s*$", line)
-        if match:
-            rows.append([text if quoted else word.strip()
-                         for quoted, text, word in re.findall(r'\s*(?:(")((?:[^"\\]|\\.)*)"|([^,"]+))\s*(?:,|$)', match[1])])
+    lines = (ROOT / path).read_text().splitlines()
+    text = " ".join(line for line in lines if not line.startswith("//"))  # a row may go over several lines
+    rows = [[quoted_text if quoted else word.strip() for quoted, quoted_text, word in COLUMN.findall(row)]
+            for row in re.findall(rf'{macro}\(((?:[^()"]|"(?:[^"\\]|\\.)*")*)\)', text)]
     if not rows:
         raise SystemExit(f"{path} has no {macro}(...) rows")
     return rows
@@ -154,7 +155,9 @@ class Schemas:
         if field.type == Field.TYPE_ENUM:
             return self.enum(field.type_name)
         if field.type == Field.TYPE_MESSAGE:
-            return dict(WELL_KNOWN[field.type_name]) if field.type_name in WELL_KNOWN else self.message(field.type_name, is_input)
+            if field.type_name in WELL_KNOWN:
+                return dict(WELL_KNOWN[field.type_name])
+            return self.message(field.type_name, is_input)
         return dict(SCALARS[field.type])
 
     def enum(self, type_name):
@@ -237,8 +240,9 @@ class Operation:
         response = {"description": SUCCESS_TEXTS[self.status], "headers": headers}
         schema = self.schemas.message(self.method.output_type, False) if self.status != 204 else None
         if self.method.server_streaming:
-            response["description"] = ("Server-sent events for as long as the client stays: `id` is the event's id, `data` "
-                                       f"is the JSON of {self.response.name}. Comment lines keep the connection alive.")
+            response["description"] = ("Server-sent events for as long as the client stays: `id` is the event's id, "
+                                       f"`data` is the JSON of {self.response.name}. Comment lines keep the "
+                                       "connection alive.")
             response["content"] = {"text/event-stream": {"schema": {"type": "string"}, "x-data-schema": schema}}
         elif schema is not None:
             response["content"] = {"application/json": {"schema": schema}}
@@ -290,7 +294,8 @@ def add_plain_paths(paths):
     paths["/healthz"] = plain_operation("Healthz", "The process lives", "text/plain", {"200": "It does."})
     paths["/readyz"] = plain_operation("Readyz", "The server can work: its database answers", "text/plain",
                                        {"200": "Ready.", "503": "Not ready, and why."})
-    paths["/metrics"] = plain_operation("Metrics", "Metrics in Prometheus' text format", "text/plain", {"200": "Metrics."})
+    paths["/metrics"] = plain_operation("Metrics", "Metrics in Prometheus' text format", "text/plain",
+                                        {"200": "Metrics."})
 
 
 def problem_schema(reasons):
@@ -319,7 +324,8 @@ def components(schemas, reasons):
             "headers": {"X-Request-Id": {"$ref": "#/components/headers/RequestId"}},
             "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}}},
         "parameters": {
-            "IdempotencyKey": {"name": "Idempotency-Key", "in": "header", "schema": {"type": "string", "maxLength": 255},
+            "IdempotencyKey": {"name": "Idempotency-Key", "in": "header",
+                               "schema": {"type": "string", "maxLength": 255},
                                "description": "Makes it safe to send the request again: the same key gives the first "
                                               "answer; with another body it is an error. Kept for at least 24 hours."},
             "IfMatch": {"name": "If-Match", "in": "header", "schema": {"type": "string"},
@@ -356,7 +362,8 @@ def make_document():
     return {
         "openapi": "3.1.0",
         "info": {"title": "Holdfast", "version": version, "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
-                 "description": "Backups of sharded databases. Generated from api/holdfast/v1 and server/http/routes.def."},
+                 "description": "Backups of sharded databases. Generated from api/holdfast/v1 and "
+                                "server/http/routes.def."},
         "servers": [{"url": "/"}],
         "security": [{"token": []}],
         "paths": paths,

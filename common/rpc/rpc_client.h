@@ -33,6 +33,6 @@ Status rpc_stream_open(RpcClient *client, const char *method, int64_t timeout_ms
 Status rpc_stream_send(RpcStream *stream, const ProtobufCMessage *message, Error *error);
 // Waits at most timeout_ms: ret_message is NULL on OK when none came in time. When the stream is over: the server's
 // status as the error (REASON_UNAVAILABLE for OK too: streams of ours do not end well by themselves).
-Status rpc_stream_receive(RpcStream *stream, const ProtobufCMessageDescriptor *descriptor, int64_t timeout_ms, Arena *arena,
-                          ProtobufCMessage **ret_message, Error *error);
+Status rpc_stream_receive(RpcStream *stream, const ProtobufCMessageDescriptor *descriptor, int64_t timeout_ms,
+                          Arena *arena, ProtobufCMessage **ret_message, Error *error);
 void rpc_stream_close(RpcStream *stream); // cancels what is under way and frees

@@ -29,7 +29,6 @@ struct HttpJob {
 struct HttpServer {
     struct MHD_Daemon *daemon;
     Service *service;
-    char *web_dir; // NULL: none
     char *certificate_pem;
     Secret key_pem;
     int port;

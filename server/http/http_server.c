@@ -141,7 +141,6 @@ static HttpServer *allocate_server(const HttpServerOptions *options)
 {
     HttpServer *server = mem_alloc(sizeof(*server));
     server->service = options->service;
-    server->web_dir = string_copy(options->web_dir);
     server->certificate_pem = string_copy(options->certificate_pem);
     if (options->key_pem != NULL) {
         server->key_pem = secret_copy(options->key_pem);
@@ -263,7 +262,6 @@ void http_server_free(HttpServer *server)
     (void)pthread_mutex_destroy(&server->queue_mutex);
     secret_done(&server->key_pem);
     mem_free(server->certificate_pem);
-    mem_free(server->web_dir);
     mem_free(server->threads);
     mem_free(server);
 }

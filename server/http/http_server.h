@@ -13,8 +13,7 @@ typedef struct HttpServerOptions {
     const char *address;         // "127.0.0.1:8080"; port 0 takes a free one
     const char *certificate_pem; // NULL: plain HTTP
     const Secret *key_pem;
-    const char *web_dir; // the built dashboard, or NULL: none
-    int thread_count;    // requests that may wait for the service at once
+    int thread_count; // requests that may wait for the service at once
 } HttpServerOptions;
 
 Status http_server_start(const HttpServerOptions *options, HttpServer **ret_server, Error *error);

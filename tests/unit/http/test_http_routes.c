@@ -5,6 +5,7 @@
 #include "holdfast/v1/holdfast.pb-c.h"
 #include "server/http/http_routes.h"
 
+#include <stdio.h>
 #include <string.h>
 
 // cmocka needs these four first
@@ -36,8 +37,7 @@ static void check_parameter(const HttpRoute *route, const ProtobufCMessageDescri
 {
     char copy[64];
     assert_true(strlen(name) < sizeof(copy));
-    (void)strncpy(copy, name, sizeof(copy) - 1);
-    copy[sizeof(copy) - 1] = '\0';
+    (void)snprintf(copy, sizeof(copy), "%s", name);
     char *dot = strchr(copy, '.');
     if (dot == NULL) {
         (void)descend(request, copy);

@@ -64,7 +64,8 @@ def check_errors(channel):
     expect(error.details() == "the key of 'shop' is müßig\n", f"message: {error.details()!r}")
     expect(trailing["holdfast-reason"] == "key-missing", "reason")
     expect(trailing["holdfast-field"] == "policy.schedule", "field")
-    expect(trailing["holdfast-hint"] == "try 100%25 of %E2%80%9Cthese%E2%80%9D%0Alines", f"hint: {trailing['holdfast-hint']}")
+    hint = trailing["holdfast-hint"]
+    expect(hint == "try 100%25 of %E2%80%9Cthese%E2%80%9D%0Alines", f"hint: {hint}")
     expect(trailing["holdfast-request-id"] == "r-2", "request id")
     unknown = channel.unary_unary("/holdfast.test.Echo/Nothing")
     expect_error(lambda: unknown(b"", timeout=TIMEOUT), grpc.StatusCode.UNIMPLEMENTED)

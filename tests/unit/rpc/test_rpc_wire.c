@@ -2,6 +2,7 @@
 // When this is red, errors lose or garble their reason, field or hint between the two ends of gRPC.
 #include "common/rpc/rpc_internal.h"
 
+#include <stdio.h>
 #include <string.h>
 
 // cmocka needs these four first
@@ -38,7 +39,7 @@ static void test_broken_encodings_are_left_alone(void **state)
     const char *texts[] = {"%", "%4", "%zz", "%00", "x%"};
     for (size_t i = 0; i < ARRAY_COUNT(texts); i++) {
         char text[8] = "";
-        (void)strncpy(text, texts[i], sizeof(text) - 1);
+        (void)snprintf(text, sizeof(text), "%s", texts[i]);
         rpc_decode_value(text);
         assert_string_equal(text, texts[i]);
     }
