@@ -166,9 +166,6 @@ static void fill_paths(ServerOptions *options)
     options->agent_program = agent != NULL
                                  ? absolute(agent)
                                  : beside_program("holdfast-agent", "../agent/holdfast-agent");
-    const char *web = options_text(&options->set, "web-dir");
-    options->web_directory =
-        web != NULL ? absolute(web) : beside_program("../share/holdfast/web", "../web");
 }
 
 Status server_options_load(int argument_count, char **arguments, ServerOptions *ret_options,
@@ -204,6 +201,5 @@ void server_options_done(ServerOptions *options)
     mem_free(options->admin_token_file);
     mem_free(options->instance_directory);
     mem_free(options->agent_program);
-    mem_free(options->web_directory);
     *options = (ServerOptions){0};
 }

@@ -7,7 +7,7 @@
 typedef struct ServerOptions {
     OptionSet set;
     char *data_directory; // absolute
-    char *secret_key_file, *admin_token_file, *instance_directory, *agent_program, *web_directory;
+    char *secret_key_file, *admin_token_file, *instance_directory, *agent_program;
 } ServerOptions;
 
 // ret_text: something to print and end (--help). Otherwise everything is valid as far as that can be known without looking outside.

@@ -144,7 +144,6 @@ static Status start_faces(Server *server, const ServerOptions *options, Error *e
                               .address = options_text(set, "http-address"),
                               .certificate_pem = http_tls.certificate_pem,
                               .key_pem = &http_tls.key_pem,
-                              .web_dir = options->web_directory,
                               .thread_count = (int)options_number(set, "http-threads")};
     return http_server_start(&http, &server->http, error);
 }
