@@ -67,7 +67,7 @@ export async function startEvents(): Promise<void> {
     }
     if (controller.signal.aborted) return;
     setState("broken");
-    wait = Date.now() - began > 10000 ? 500 : Math.min(wait * 2, 15000);
+    wait = Date.now() - began > 10000 ? 500 : Math.min(wait * 2, 5000);
     await new Promise((resolve) => setTimeout(resolve, wait * (0.5 + Math.random())));
   }
 }

@@ -63,6 +63,8 @@ export function BackupPage(props: { id: string; shard: string | undefined }) {
 
   if (!data) return <Waiting isLoading={isLoading} problem={problem} onRetry={reload} />;
   const { backup, shards } = data;
+  // The phases are in the waterfall already.
+  const events = data.events.filter((event) => event.kind !== "shard_backup.phase" && (!props.shard || event.shard === props.shard));
   const chosen = shards.find((shard) => shard.shard === props.shard);
   const act = async (action: () => Promise<unknown>): Promise<void> => {
     setFailure(undefined);
@@ -77,16 +79,17 @@ export function BackupPage(props: { id: string; shard: string | undefined }) {
   return (
     <>
       <Crumbs>
-        <Link to="fleet">Fleet</Link> / <Link to={`databases/${encodeURIComponent(backup.database)}`}>{backup.database}</Link>
+        <Link to="fleet">Fleet</Link> / <Link to={`databases/${encodeURIComponent(backup.database)}`}>{backup.database}</Link>{props.shard && <> / <Link to={`backups/${backup.id}`}>backup</Link></>}
       </Crumbs>
       <div class="head">
-        <h1>Backup</h1>
+        <h1 class="name">Backup of {backup.database}</h1>
         <Badge state={backup.state} />
         <span class="muted"><Time at={backup.created_at} /> · {backup.policy ? `policy ${backup.policy}` : backup.trigger}{backup.note && ` · ${backup.note}`}</span>
-        <span class="spacer" />
-        {isActive(backup) && <button class="quiet" onClick={() => act(() => post(`/v1/backups/${backup.id}/cancel`))}>Cancel</button>}
-        {backup.state === "succeeded" && <button onClick={() => setRestoring(true)}>Restore</button>}
-        {!isActive(backup) && !backup.state?.startsWith("delet") && <button class="quiet danger" onClick={() => setDeleting(true)}>Delete</button>}
+        <div class="actions">
+          {isActive(backup) && <button class="quiet" onClick={() => act(() => post(`/v1/backups/${backup.id}/cancel`))}>Cancel</button>}
+          {backup.state === "succeeded" && <button onClick={() => setRestoring(true)}>Restore</button>}
+          {!isActive(backup) && !backup.state?.startsWith("delet") && <button class="quiet danger" onClick={() => setDeleting(true)}>Delete</button>}
+        </div>
       </div>
       {failure && <ProblemBox problem={failure} />}
       {backup.message && backup.state === "failed" && <ProblemBox problem={new Problem(0, backup.reason, backup.message, "", "")} />}
@@ -102,7 +105,7 @@ export function BackupPage(props: { id: string; shard: string | undefined }) {
       <Card title="Shards"><ShardGrid backup={backup.id} shards={shards} {...(props.shard ? { chosen: props.shard } : {})} /></Card>
       {chosen && <ShardDetail shard={chosen} />}
       <Card title="Phases"><Waterfall shards={chosen ? [chosen] : shards} isRunning={isActive(backup)} /></Card>
-      <Card title="What happened"><EventList events={data.events} /></Card>
+      <Card title="What happened"><EventList events={events} /></Card>
       {isRestoring && <RestoreDialog backup={backup.id} database={backup.database} shards={shards.filter((shard) => shard.state === "committed").map((shard) => shard.shard)} onClose={() => setRestoring(false)} />}
       {isDeleting && (
         <Dialog title="Delete this backup?" onClose={() => setDeleting(false)}>

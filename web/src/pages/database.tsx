@@ -3,7 +3,7 @@
 import { useState } from "preact/hooks";
 import { get, getAll, name as encode, post, Problem, type Backup, type Database, type Policy, type Shard, type ShardBackup } from "../api/client";
 import { BackupTable } from "../ui/backup_table";
-import { absolute, bytes, duration, relative } from "../ui/format";
+import { absolute, bytes, duration, relative, sentence } from "../ui/format";
 import { HistoryChart } from "../ui/history_chart";
 import { useLive, useNow, usePageTitle } from "../ui/hooks";
 import { Badge, Card, Crumbs, Empty, Figure, Link, ProblemBox, Time, Waiting } from "../ui/parts";
@@ -69,12 +69,13 @@ function PolicyRow(props: { policy: Policy; onChange: () => void }) {
   return (
     <div class="policy">
       <div class="policy-head">
-        <strong>{policy.name}</strong> <code>{policy.schedule}</code> <span class="muted">{policy.time_zone}</span>
-        {policy.is_paused && <Badge state="canceled" title="Paused" />}
+        <div>
+          <strong>{policy.name}</strong> {policy.is_paused && <Badge state="paused" />}
+        </div>
         <button class="quiet" onClick={toggle}>{policy.is_paused ? "Resume" : "Pause"}</button>
       </div>
       <p class="muted">
-        to {policy.repository}, {retentionText(policy)}
+        <code>{policy.schedule}</code> {policy.time_zone}, to {policy.repository}, {retentionText(policy)}
       </p>
       {policy.is_paused ? (
         <p class="muted">Paused: it does not fire, and what passes meanwhile is not made up.</p>
@@ -92,7 +93,7 @@ function PolicyRow(props: { policy: Policy; onChange: () => void }) {
 
 function ShardTable(props: { shards: Shard[] }) {
   return (
-    <div class="scroll">
+    <div class="scroll tall" tabIndex={props.shards.length > 10 ? 0 : undefined} role="group" aria-label="Shards">
       <table>
         <thead>
           <tr>
@@ -110,12 +111,12 @@ function ShardTable(props: { shards: Shard[] }) {
           {props.shards.map((shard) => (
             <tr key={shard.id}>
               <td><strong>{shard.name}</strong></td>
-              <td class="muted">{shard.source?.host}:{shard.source?.port}</td>
+              <td class="muted clip" title={`${shard.source?.host}:${shard.source?.port}`}>{shard.source?.host}:{shard.source?.port}</td>
               <td class="number">{shard.last_backup_at ? (shard.generation === 0 ? "seed" : shard.generation) : "–"}</td>
               <td><Time at={shard.last_backup_at} /></td>
               <td><Time at={shard.proven_at} fallback="by the next backup" /></td>
               <td class="number">{shard.proven_recovery_time ? duration(shard.proven_recovery_time) : "–"}</td>
-              <td class="number">{bytes(shard.size_bytes)}</td>
+              <td class="number">{bytes(shard.size_bytes || undefined)}</td>
               <td class="mono clip" title={shard.checkpoint}>{shard.checkpoint || "–"}</td>
             </tr>
           ))}
@@ -149,13 +150,14 @@ export function DatabasePage(props: { name: string }) {
     <>
       <Crumbs><Link to="fleet">Fleet</Link></Crumbs>
       <div class="head">
-        <h1>{database.name}</h1>
+        <h1 class="name">{database.name}</h1>
         <Badge state={database.protection} />
-        <span class="spacer" />
-        <button class="quiet" disabled={!database.last_backup_id} onClick={() => setRestoring(true)}>Restore</button>
-        <button disabled={!!database.running_backup_id} onClick={start}>{database.running_backup_id ? "Backing up…" : "Back up now"}</button>
+        <div class="actions">
+          <button class="quiet" disabled={!database.last_backup_id} onClick={() => setRestoring(true)}>Restore</button>
+          <button disabled={!!database.running_backup_id} onClick={start}>{database.running_backup_id ? "Backing up…" : "Back up now"}</button>
+        </div>
       </div>
-      <p class="muted">{database.protection_reason} {database.description && `· ${database.description}`}</p>
+      <p class="muted">{sentence(database.protection_reason)} {database.description && `· ${database.description}`}</p>
       {failure && <ProblemBox problem={failure} />}
       <div class="figures">
         <Figure label="Restorable to"><Time at={database.last_restorable_at} /></Figure>
@@ -164,7 +166,7 @@ export function DatabasePage(props: { name: string }) {
           {database.proven_recovery_time ? duration(database.proven_recovery_time) : "not yet"}
         </Figure>
         <Figure label="Next run"><Time at={database.next_run_at} fallback="none planned" /></Figure>
-        <Figure label="Size">{bytes(database.size_bytes)}</Figure>
+        <Figure label="Size">{bytes(database.size_bytes || undefined)}</Figure>
       </div>
       {database.running_backup_id && <Running backup={database.running_backup_id} />}
       <div class="columns">

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The fleet: which database can be restored, to which moment, in how long.
-import { getAll, name, post, type Backup, type Database } from "../api/client";
-import { bytes, duration } from "../ui/format";
+import { useEffect, useState } from "preact/hooks";
+import { get, getAll, name, post, type Backup, type Database } from "../api/client";
+import { bytes, duration, sentence } from "../ui/format";
 import { useLive, usePageTitle } from "../ui/hooks";
 import { Badge, Card, Empty, Link, Progress, Time, Waiting } from "../ui/parts";
-import { useEffect, useState } from "preact/hooks";
-import { get } from "../api/client";
 
 const ORDER = ["unprotected", "at_risk", "protected"];
 
@@ -38,12 +37,12 @@ function DatabaseCard(props: { database: Database; onChange: () => void }) {
   return (
     <article class={`card database ${database.protection ?? ""}`}>
       <header>
-        <h2>
+        <h2 title={database.name}>
           <Link to={`databases/${name(database.name)}`}>{database.name}</Link>
         </h2>
-        <Badge state={database.protection} title={database.protection_reason} />
+        <Badge state={database.protection} />
       </header>
-      <p class="reason">{database.protection_reason}</p>
+      <p class="reason">{sentence(database.protection_reason)}</p>
       <dl>
         <div>
           <dt>Engine</dt>
@@ -61,11 +60,11 @@ function DatabaseCard(props: { database: Database; onChange: () => void }) {
         </div>
         <div>
           <dt title="The slowest shard's last proven restore, from the first byte to answering queries">Proven recovery</dt>
-          <dd>{database.proven_recovery_time ? duration(database.proven_recovery_time) : "not yet proven"}</dd>
+          <dd>{database.proven_recovery_time ? duration(database.proven_recovery_time) : <span class="muted">not yet proven</span>}</dd>
         </div>
         <div>
           <dt>Size</dt>
-          <dd>{bytes(database.size_bytes)}</dd>
+          <dd>{bytes(database.size_bytes || undefined)}</dd>
         </div>
       </dl>
       <footer>
@@ -115,7 +114,7 @@ export function FleetPage() {
           </div>
         )}
         {data && data.length > 6 && (
-          <input id="filter" type="search" placeholder="Filter  /" aria-label="Filter databases" value={filter} onInput={(event) => setFilter(event.currentTarget.value)} />
+          <input id="filter" type="search" placeholder="Filter, or press /" aria-label="Filter databases" value={filter} onInput={(event) => setFilter(event.currentTarget.value)} />
         )}
       </div>
       {!data && <Waiting isLoading={isLoading} problem={problem} onRetry={reload} />}

@@ -19,7 +19,7 @@ export function InstancesPage() {
       <div class="head">
         <h1>Instances</h1>
         <span class="spacer" />
-        <label>
+        <label class="check">
           <input type="checkbox" checked={withDestroyed} onChange={() => setWithDestroyed(!withDestroyed)} /> with destroyed ones
         </label>
       </div>

@@ -67,11 +67,12 @@ export function RestorePage(props: { id: string }) {
     <>
       <Crumbs><Link to="restores">Restores</Link> / <Link to={`databases/${encodeURIComponent(data.database)}`}>{data.database}</Link></Crumbs>
       <div class="head">
-        <h1>Restore</h1>
+        <h1 class="name">Restore of {data.database}</h1>
         <Badge state={data.state} />
         <span class="muted"><Time at={data.created_at} /> from <Link to={`backups/${data.backup_id}`}>a backup</Link></span>
-        <span class="spacer" />
-        {isActive(data) && <button class="quiet" onClick={stop}>{data.state === "serving" ? "Stop the servers" : "Cancel"}</button>}
+        <div class="actions">
+          {isActive(data) && <button class="quiet" onClick={stop}>{data.state === "serving" ? "Stop the servers" : "Cancel"}</button>}
+        </div>
       </div>
       {failure && <ProblemBox problem={failure} />}
       {data.state === "failed" && data.message && <ProblemBox problem={new Problem(0, data.reason, data.message, "", "")} />}

@@ -20,7 +20,7 @@ export function SignInPage(props: { onSignedIn: () => void }) {
       await get("/v1/server");
       props.onSignedIn();
     } catch (error) {
-      localStorage.clear();
+      session.signOut();
       setProblem(
         error instanceof Problem && error.status === 401
           ? new Problem(401, "", "The server does not know this token.", "./dev up prints one and keeps it in .dev/admin-token.", "")

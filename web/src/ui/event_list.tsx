@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Events, newest first.
 import type { Event } from "../api/client";
-import { absolute, clock } from "./format";
+import { absolute, clock, sentence } from "./format";
 import { Link } from "./parts";
 
 export function EventList(props: { events: Event[]; withDatabase?: boolean }) {
@@ -14,7 +14,7 @@ export function EventList(props: { events: Event[]; withDatabase?: boolean }) {
           <span class="kind">{event.kind}</span>
           {props.withDatabase && event.database && <Link to={`databases/${encodeURIComponent(event.database)}`}>{event.database}</Link>}
           {event.shard && <code>{event.shard}</code>}
-          <span class="message">{event.message}</span>
+          <span class="message">{sentence(event.message)}</span>
           {props.withDatabase && event.backup_id && <Link to={`backups/${event.backup_id}`}>backup</Link>}
         </li>
       ))}

@@ -18,14 +18,19 @@ export function seconds(duration: string | undefined): number | undefined {
   return duration ? Number.parseFloat(duration) : undefined;
 }
 
+function twoUnits(value: number, base: number, large: string, small: string): string {
+  const rest = value % base;
+  return `${Math.floor(value / base)} ${large}${rest ? ` ${rest} ${small}` : ""}`;
+}
+
 export function duration(value: number | string | undefined): string {
   const number = typeof value === "string" ? seconds(value) : value;
   if (number === undefined || Number.isNaN(number)) return "–";
   if (number < 1) return `${Math.round(number * 1000)} ms`;
   if (number < 60) return `${number < 10 ? number.toFixed(1) : Math.round(number)} s`;
-  if (number < 3600) return `${Math.floor(number / 60)} min ${Math.round(number % 60)} s`;
-  if (number < 86400) return `${Math.floor(number / 3600)} h ${Math.round((number % 3600) / 60)} min`;
-  return `${Math.floor(number / 86400)} d ${Math.round((number % 86400) / 3600)} h`;
+  if (number < 3600) return twoUnits(Math.round(number), 60, "min", "s");
+  if (number < 86400) return twoUnits(Math.round(number / 60), 60, "h", "min");
+  return twoUnits(Math.round(number / 3600), 24, "d", "h");
 }
 
 export function relative(time: string | undefined, now: number): string {
@@ -50,6 +55,15 @@ export function absolute(time: string | undefined): string {
 export function clock(time: string | undefined): string {
   if (!time) return "";
   return new Date(time).toLocaleTimeString(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+}
+
+// A sentence of the server with its moments in the reader's time.
+export function sentence(text: string | undefined): string {
+  return (text ?? "").replace(/\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z/g, (moment) => {
+    const date = new Date(moment);
+    const isNear = Math.abs(date.getTime() - Date.now()) < 12 * 3600 * 1000;
+    return date.toLocaleString(undefined, isNear ? { timeStyle: "short" } : { dateStyle: "medium", timeStyle: "short" });
+  });
 }
 
 export function percent(value: number): string {

@@ -5,9 +5,18 @@ import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
 import type { Backup } from "../api/client";
 import { bytes, duration } from "./format";
+import { Empty } from "./parts";
 
 function colour(name: string): string {
   return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+}
+
+const POWERS_OF_TWO = Array.from({ length: 50 }, (_, power) => 2 ** power);
+const HEIGHT = 250;
+const DAY_SECONDS = 86400;
+
+function moment(at: number, step: number): string {
+  return new Date(at * 1000).toLocaleString(undefined, step >= DAY_SECONDS ? { day: "numeric", month: "short" } : { hour: "2-digit", minute: "2-digit" });
 }
 
 function options(width: number, height: number): uPlot.Options {
@@ -19,8 +28,8 @@ function options(width: number, height: number): uPlot.Options {
     legend: { live: true },
     scales: { x: { time: true }, bytes: { range: (_, __, max) => [0, max > 0 ? max * 1.1 : 1] }, time: { range: (_, __, max) => [0, max > 0 ? max * 1.2 : 1] } },
     axes: [
-      axis,
-      { ...axis, scale: "bytes", size: 76, values: (_, splits) => splits.map((value) => bytes(value)) },
+      { ...axis, values: (_, splits, __, ___, step) => splits.map((value) => moment(value, step)) },
+      { ...axis, scale: "bytes", size: 76, incrs: POWERS_OF_TWO, values: (_, splits) => splits.map((value) => bytes(value)) },
       { ...axis, scale: "time", side: 1, size: 64, grid: { show: false }, values: (_, splits) => splits.map((value) => duration(value)) },
     ],
     series: [
@@ -49,12 +58,17 @@ export function HistoryChart(props: { backups: Backup[] }) {
       backups.map((backup) => backup.stored_bytes),
       backups.map((backup) => time(backup.finished_at) - time(backup.started_at)),
     ];
-    let plot = new uPlot(options(host.clientWidth, 240), data, host);
-    const observer = new ResizeObserver(() => plot.setSize({ width: host.clientWidth, height: 240 }));
+    const draw = (): uPlot => {
+      const drawn = new uPlot(options(host.clientWidth, HEIGHT), data, host);
+      drawn.setLegend({ idx: backups.length - 1 }); // until the pointer asks for another
+      return drawn;
+    };
+    let plot = draw();
+    const observer = new ResizeObserver(() => plot.setSize({ width: host.clientWidth, height: HEIGHT }));
     observer.observe(host);
     const redraw = new MutationObserver(() => {
       plot.destroy();
-      plot = new uPlot(options(host.clientWidth, 240), data, host);
+      plot = draw();
     });
     redraw.observe(document.documentElement, { attributes: true, attributeFilter: ["data-theme"] });
     return () => {
@@ -64,6 +78,6 @@ export function HistoryChart(props: { backups: Backup[] }) {
     };
   }, [key]);
 
-  if (backups.length < 2) return <p class="muted pad">The chart begins with the second backup.</p>;
+  if (backups.length < 2) return <Empty title="No history yet">The chart begins with the second backup.</Empty>;
   return <div ref={element} class="chart" role="img" aria-label={`Size, stored size and duration of ${backups.length} backups`} />;
 }

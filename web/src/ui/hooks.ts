@@ -2,7 +2,7 @@
 // Data that stays current: fetched, fetched again when an event concerns it, and every few seconds while something runs.
 import { useCallback, useEffect, useRef, useState } from "preact/hooks";
 import { Problem, type Event } from "../api/client";
-import { onEvent } from "../api/events";
+import { onEvent, onStreamState } from "../api/events";
 
 export interface Loaded<T> {
   data: T | undefined;
@@ -57,6 +57,11 @@ export function useLive<T>(load: () => Promise<T>, key: string, options: LiveOpt
         reload();
       }, EVENT_DELAY_MS);
     });
+    let isBroken = false;
+    const unsubscribeState = onStreamState((state) => {
+      if (state === "live" && isBroken) reload();
+      isBroken = state === "broken";
+    });
     let timer: ReturnType<typeof setTimeout>;
     const tick = (): void => {
       const wait = current.current.options.every?.(current.current.data) ?? 30000;
@@ -69,6 +74,7 @@ export function useLive<T>(load: () => Promise<T>, key: string, options: LiveOpt
     return () => {
       generation.current += 1;
       unsubscribe();
+      unsubscribeState();
       clearTimeout(pending);
       clearTimeout(timer);
     };

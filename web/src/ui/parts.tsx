@@ -16,7 +16,7 @@ export function Link(props: { to: string; children: ComponentChildren; class?: s
 
 const TONES: Record<string, string> = {
   protected: "good", succeeded: "good", committed: "good", serving: "good", joined: "good",
-  at_risk: "warn", warning: "warn", destroying: "warn", canceled: "muted", pending: "muted", intended: "muted",
+  at_risk: "warn", warning: "warn", destroying: "warn", canceled: "muted", paused: "muted", pending: "muted", intended: "muted",
   unprotected: "bad", failed: "bad", error: "bad", lost: "bad",
   running: "busy", launched: "busy", deleting: "muted", deleted: "muted", destroyed: "muted", info: "muted",
 };

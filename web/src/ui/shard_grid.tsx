@@ -11,9 +11,11 @@ function tone(shard: ShardBackup): string {
   return "muted";
 }
 
+const ROOMY_MAX = 48; // more shards get small tiles
+
 export function ShardGrid(props: { backup: string; shards: ShardBackup[]; chosen?: string }) {
   return (
-    <div class="shard-grid">
+    <div class={`shard-grid ${props.shards.length > ROOMY_MAX ? "dense" : ""}`}>
       {props.shards.map((shard) => (
         <Link
           key={shard.id}

@@ -47,7 +47,7 @@ export function Waterfall(props: { shards: ShardBackup[]; isRunning: boolean }) 
           </li>
         ))}
       </ul>
-      <div class="rows">
+      <div class="rows" tabIndex={rows.length > 20 ? 0 : undefined} role="group" aria-label="Time line">
         {rows.map(({ shard, attempt, index, bars: own }) => (
           <div class="row" key={attempt.id}>
             <div class="name" title={attempt.message || undefined}>
