@@ -58,11 +58,9 @@ export function HistoryChart(props: { backups: Backup[] }) {
       backups.map((backup) => backup.stored_bytes),
       backups.map((backup) => time(backup.finished_at) - time(backup.started_at)),
     ];
-    const draw = (): uPlot => {
-      const drawn = new uPlot(options(host.clientWidth, HEIGHT), data, host);
-      drawn.setLegend({ idx: backups.length - 1 }); // until the pointer asks for another
-      return drawn;
-    };
+    // The legend tells the newest until the pointer asks for another.
+    const hooks = { ready: [(plot: uPlot) => plot.setLegend({ idx: backups.length - 1 })] };
+    const draw = (): uPlot => new uPlot({ ...options(host.clientWidth, HEIGHT), hooks }, data, host);
     let plot = draw();
     const observer = new ResizeObserver(() => plot.setSize({ width: host.clientWidth, height: HEIGHT }));
     observer.observe(host);
