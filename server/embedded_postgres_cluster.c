@@ -89,7 +89,7 @@ static bool find_in_path(char ret_directory[1024])
         return false;
     }
     *slash = '\0';
-    (void)snprintf(ret_directory, 1024, "%s", real);
+    memcpy(ret_directory, real, (size_t)(slash - real) + 1); // with its NUL
     return has_programs(ret_directory);
 }
 

@@ -32,7 +32,8 @@ static void configure_log(const OptionSet *set)
     log_configure(level, is_text ? LOG_FORMAT_TEXT : LOG_FORMAT_JSON, "holdfastd");
 }
 
-// Blocked before the first thread starts, so that all threads inherit it and only our wait takes them.
+// Blocked before the first thread starts, so that all threads inherit it and only our wait takes
+// them.
 static void block_signals(sigset_t *ret_signals)
 {
     sigemptyset(ret_signals);

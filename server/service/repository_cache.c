@@ -14,7 +14,8 @@ typedef struct CacheEntry {
 
 struct RepositoryCache {
     Status (*open)(const char *location, Storage **ret_storage, Error *error);
-    pthread_mutex_t mutex; // guards the entries; held while one is opened, so that none is opened twice
+    pthread_mutex_t
+        mutex; // guards the entries; held while one is opened, so that none is opened twice
     CacheEntry *entries;
     size_t count;
 };
@@ -64,7 +65,8 @@ Status repository_cache_get(RepositoryCache *cache, const char *id, const char *
     if (repository == NULL) {
         status = open_repository(cache, location, key_file, &repository, error);
         if (status == STATUS_OK) {
-            cache->entries = mem_realloc_array(cache->entries, cache->count + 1, sizeof(CacheEntry));
+            cache->entries =
+                mem_realloc_array(cache->entries, cache->count + 1, sizeof(CacheEntry));
             cache->entries[cache->count++] =
                 (CacheEntry){.id = string_copy(id), .repository = repository};
         }

@@ -121,7 +121,7 @@ Status store_agent_directives(StoreTransaction *transaction, Arena *arena, const
 
 #define SOURCE_COLUMNS                                                                             \
     " d.engine, s.source_host, s.source_port, s.source_tls_mode, s.source_tls_ca, c.username,"     \
-    " c.password_sealed, c.id AS credential_id"
+    " c.password_sealed, c.id AS credential_id, s.deleted_at IS NOT NULL AS is_shard_deleted"
 
 static AgentSource source_of(const StoreRows *rows, Arena *arena)
 {
@@ -131,7 +131,8 @@ static AgentSource source_of(const StoreRows *rows, Arena *arena)
                           .tls_mode = store_value(rows, 0, "source_tls_mode"),
                           .tls_ca = store_value(rows, 0, "source_tls_ca"),
                           .username = store_value(rows, 0, "username"),
-                          .credential_id = store_value(rows, 0, "credential_id")};
+                          .credential_id = store_value(rows, 0, "credential_id"),
+                          .is_shard_deleted = store_boolean(rows, 0, "is_shard_deleted")};
     source.password_sealed =
         store_bytes(rows, 0, "password_sealed", arena, &source.password_sealed_size);
     return source;

@@ -42,6 +42,7 @@ typedef struct AgentSource {
     const uint8_t *password_sealed;
     size_t password_sealed_size;
     const char *credential_id;
+    bool is_shard_deleted;
 } AgentSource;
 typedef struct AgentRepository {
     const char *id, *location, *key_file;

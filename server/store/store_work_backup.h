@@ -9,6 +9,7 @@
 typedef struct ShardRun {
     const char *shard_backup_id, *shard_id, *shard_name;
     const char *state;     // of the shard backup
+    const char *reason, *message; // why it is in that state
     const char *parent_id; // or NULL
     const char *provider;
     const char *attempt_id, *attempt_state, *attempt_reason;
