@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/offline_session.h"
+
+#include "common/clock.h"
+#include "common/memory.h"
+#include "common/text.h"
+#include "storage/storage_drivers.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define DRAW_INTERVAL_MS 200
+
+// The only thing a signal handler may do.
+static volatile sig_atomic_t is_canceled;
+
+typedef struct OptionPlace {
+    const char *name;
+    const char **value;
+} OptionPlace;
+
+// "--name=value" or "--name value"; moves *index over what it takes.
+static Status take_value(int argument_count, char **arguments, int *index, size_t name_size,
+                         const char **ret_value, Error *error)
+{
+    const char *argument = arguments[*index];
+    if (argument[name_size] == '=') {
+        *ret_value = argument + name_size + 1;
+        return STATUS_OK;
+    }
+    if (*index + 1 >= argument_count) {
+        return error_set(error, REASON_INVALID, "%s needs a value", argument);
+    }
+    *ret_value = arguments[++*index];
+    return STATUS_OK;
+}
+
+static Status parse_one(int argument_count, char **arguments, int *index, OfflineOptions *options,
+                        Error *error)
+{
+    const char *output = NULL;
+    const char *shard = NULL;
+    const OptionPlace places[] = {
+        {"--repository", &options->repository},
+        {"--key-file", &options->key_file},
+        {"--database", &options->database},
+        {"--backup", &options->backup},
+        {"--target", &options->target},
+        {"--output", &output},
+        {"--shard", &shard},
+    };
+    const char *argument = arguments[*index];
+    size_t name_size = strcspn(argument, "=");
+    size_t place = 0;
+    while (place < ARRAY_COUNT(places) && (strlen(places[place].name) != name_size ||
+                                           strncmp(places[place].name, argument, name_size) != 0)) {
+        place++;
+    }
+    if (place == ARRAY_COUNT(places)) {
+        error_set(error, REASON_INVALID, "'%s' is not an option of this command", argument);
+        return error_hint(error, "--help lists them");
+    }
+    RETURN_IF_ERROR(
+        take_value(argument_count, arguments, index, name_size, places[place].value, error));
+    if (output != NULL && !text_equal(output, "json") && !text_equal(output, "table")) {
+        return error_set(error, REASON_INVALID, "--output is table or json, not '%s'", output);
+    }
+    options->is_json = output != NULL ? text_equal(output, "json") : options->is_json;
+    if (shard != NULL) {
+        if (options->shard_count == OFFLINE_SHARD_COUNT_MAX) {
+            return error_set(error, REASON_EXHAUSTED, "at most %d shards can be named",
+                             OFFLINE_SHARD_COUNT_MAX);
+        }
+        options->shards[options->shard_count++] = shard;
+    }
+    return STATUS_OK;
+}
+
+Status offline_parse(int argument_count, char **arguments, int first, OfflineOptions *ret_options,
+                     Error *error)
+{
+    OfflineOptions options = {
+        .repository = getenv("HOLDFAST_REPOSITORY"),
+        .key_file = getenv("HOLDFAST_KEY_FILE"),
+    };
+    for (int index = first; index < argument_count; index++) {
+        if (text_equal(arguments[index], "--help") || text_equal(arguments[index], "-h")) {
+            options.is_help = true;
+        } else if (!text_equal(arguments[index], "--offline") &&
+                   !text_equal(arguments[index], "--plain")) {
+            RETURN_IF_ERROR(parse_one(argument_count, arguments, &index, &options, error));
+        }
+    }
+    *ret_options = options;
+    return STATUS_OK;
+}
+
+Status offline_need(const char *value, const char *option, Error *error)
+{
+    if (text_is_empty(value)) {
+        error_set(error, REASON_INVALID, "%s is needed", option);
+        return error_hint(error, "--help says what for");
+    }
+    return STATUS_OK;
+}
+
+Status offline_open(const OfflineOptions *options, Repository **ret_repository, Error *error)
+{
+    RETURN_IF_ERROR(offline_need(options->repository, "--repository", error));
+    RETURN_IF_ERROR(offline_need(options->key_file, "--key-file", error));
+    CLEANUP(secret_done) Secret key = {0};
+    Storage *storage = NULL;
+    RETURN_IF_ERROR(key_file_read(options->key_file, &key, error));
+    RETURN_IF_ERROR(storage_open(options->repository, &storage, error));
+    return repository_open(storage, &key, ret_repository, error);
+}
+
+static void cancel(int number)
+{
+    (void)number;
+    is_canceled = 1;
+}
+
+void offline_watch_signals(void)
+{
+    struct sigaction action = {.sa_handler = cancel, .sa_flags = SA_RESTART};
+    sigemptyset(&action.sa_mask);
+    (void)sigaction(SIGINT, &action, NULL);
+    (void)sigaction(SIGTERM, &action, NULL);
+}
+
+void offline_progress_begin(OfflineProgress *progress, const Cli *cli, const char *label)
+{
+    *progress = (OfflineProgress){
+        .label = label,
+        .is_shown =
+            !cli->is_json && isatty(STDERR_FILENO) == 1 && !text_equal(getenv("TERM"), "dumb"),
+        .started_ms = clock_monotonic_ms(),
+    };
+}
+
+static void draw(OfflineProgress *progress, int64_t done_bytes, int64_t total_bytes)
+{
+    enum { WIDTH = 24 };
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    char bar[WIDTH + 1];
+    double fraction = total_bytes > 0 ? (double)done_bytes / (double)total_bytes : 0;
+    double seconds = (double)(clock_monotonic_ms() - progress->started_ms) / 1000;
+    double rate = seconds > 0 ? (double)done_bytes / seconds : 0;
+    fraction = fraction > 1 ? 1 : fraction;
+    for (int i = 0; i < WIDTH; i++) {
+        bar[i] = i < (int)(fraction * WIDTH) ? '#' : '-';
+    }
+    bar[WIDTH] = '\0';
+    const char *left = "";
+    if (rate > 0 && total_bytes > done_bytes && seconds > 1) {
+        left = arena_format(arena, ", %s left",
+                            output_duration(arena, (double)(total_bytes - done_bytes) / rate));
+    }
+    (void)fprintf(stderr, "\r\x1b[K%s [%s] %3.0f%%  %s of %s, %s/s%s", progress->label, bar,
+                  fraction * 100, output_bytes(arena, done_bytes), output_bytes(arena, total_bytes),
+                  output_bytes(arena, (int64_t)rate), left);
+    (void)fflush(stderr);
+}
+
+static bool on_progress(void *context, int64_t done_bytes, int64_t total_bytes)
+{
+    OfflineProgress *progress = context;
+    int64_t now_ms = clock_monotonic_ms();
+    if (progress->is_shown && now_ms - progress->drawn_ms >= DRAW_INTERVAL_MS) {
+        progress->drawn_ms = now_ms;
+        draw(progress, done_bytes, total_bytes);
+    }
+    return is_canceled == 0;
+}
+
+Progress offline_progress_callback(OfflineProgress *progress)
+{
+    return (Progress){.on_progress = on_progress, .context = progress};
+}
+
+void offline_progress_end(OfflineProgress *progress)
+{
+    if (progress->is_shown && progress->drawn_ms != 0) {
+        (void)fputs("\r\x1b[K", stderr);
+        (void)fflush(stderr);
+    }
+}
+
+int offline_result(const Cli *cli, Status status, const Error *error)
+{
+    if (status != STATUS_OK && error->message[0] != '\0') {
+        (void)fflush(stdout);
+        output_error(cli, error);
+    }
+    return status_exit_code(status);
+}

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the commands that work on a repository itself share: their options, the opened repository, a
+// progress bar.
+#pragma once
+
+#include "cli/cli_output.h"
+#include "repository/repository.h"
+
+#define OFFLINE_SHARD_COUNT_MAX 64
+
+typedef struct OfflineOptions {
+    const char *repository; // location
+    const char *key_file;
+    const char *database; // name or id
+    const char *backup;   // id, the start of one, or "latest"
+    const char *target;
+    const char *shards[OFFLINE_SHARD_COUNT_MAX]; // names or ids; none: all
+    size_t shard_count;
+    bool is_json, is_help;
+} OfflineOptions;
+
+// Reads "--name value" and "--name=value" from arguments[first] on. Texts are borrowed.
+// HOLDFAST_REPOSITORY and HOLDFAST_KEY_FILE stand in for options that are not given.
+Status offline_parse(int argument_count, char **arguments, int first, OfflineOptions *ret_options,
+                     Error *error);
+Status offline_need(const char *value, const char *option, Error *error);
+// Needs the location and the key file.
+Status offline_open(const OfflineOptions *options, Repository **ret_repository, Error *error);
+
+// A line on standard error that is drawn again in place, on a terminal. SIGINT and SIGTERM cancel.
+typedef struct OfflineProgress {
+    const char *label;
+    bool is_shown;
+    int64_t started_ms, drawn_ms;
+} OfflineProgress;
+void offline_progress_begin(OfflineProgress *progress, const Cli *cli, const char *label);
+Progress offline_progress_callback(OfflineProgress *progress);
+void offline_progress_end(OfflineProgress *progress);
+void offline_watch_signals(void);
+
+// Prints a failure and gives the exit code.
+int offline_result(const Cli *cli, Status status, const Error *error);

@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: Apache-2.0
+// The commands that need only a repository and its key. If this goes red, nobody restores when the
+// server is gone.
+#include "cli/repository_commands.h"
+#include "common/crypto.h"
+#include "common/file.h"
+#include "common/json.h"
+#include "common/memory.h"
+#include "tests/unit/repository/repository_fixture.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+// cmocka needs these four first
+// clang-format off
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+// clang-format on
+
+#define FIRST_ID "0197a000-0000-7000-8000-0000000000b1"
+#define SECOND_ID "0197b000-0000-7000-8000-0000000000b2"
+
+typedef struct Offline {
+    Fixture *fixture;
+    char location[128], key_file[128], target[128];
+    Manifest *shards[2];
+    const char *digest;
+    char *output; // of the last command, both streams
+} Offline;
+
+// A key file with the fixture's own key.
+static void write_key(const Offline *offline)
+{
+    char digits[65];
+    char line[100];
+    Error error = {0};
+    hex_encode(offline->fixture->wrapping_key.data, 32, digits);
+    int size = snprintf(line, sizeof(line), "holdfast-key-1:%s\n", digits);
+    assert_int_equal(file_write_atomic(offline->key_file, line, (size_t)size, 0600, &error),
+                     STATUS_OK);
+}
+
+static void write_two_shards(Offline *offline, const char *backup_id, bool is_complete)
+{
+    Fixture *fixture = offline->fixture;
+    SetShard shards[2] = {{.shard_name = "-80"}, {.shard_name = "../80-"}};
+    for (int i = 0; i < 2; i++) {
+        const Manifest *manifest = offline->shards[i];
+        shards[i].checkpoint = manifest->checkpoint;
+        snprintf(shards[i].shard_id, sizeof(shards[i].shard_id), "%s", manifest->shard_id);
+        snprintf(shards[i].manifest_id, sizeof(shards[i].manifest_id), "%s", manifest->id);
+        snprintf(shards[i].manifest_digest, sizeof(shards[i].manifest_digest), "%s",
+                 manifest->digest);
+    }
+    BackupSet set = {.database_name = "shop",
+                     .engine = "mariadb",
+                     .created_us = is_complete ? 1000000 : 2000000,
+                     .is_complete = is_complete,
+                     .shards = shards,
+                     .shard_count = 2};
+    snprintf(set.backup_id, sizeof(set.backup_id), "%s", backup_id);
+    snprintf(set.database_id, sizeof(set.database_id), "%s", DATABASE_ID);
+    assert_ok(fixture, backup_set_write(fixture->repository, &fixture->key, &set, &fixture->error));
+}
+
+static int set_up(void **state)
+{
+    Offline *offline = mem_alloc(sizeof(*offline));
+    void *fixture = NULL;
+    fixture_set_up_filesystem(&fixture);
+    offline->fixture = fixture;
+    snprintf(offline->location, sizeof(offline->location), "%s/repository",
+             offline->fixture->directory);
+    snprintf(offline->key_file, sizeof(offline->key_file), "%s/key", offline->fixture->directory);
+    snprintf(offline->target, sizeof(offline->target), "%s/target", offline->fixture->directory);
+    write_key(offline);
+    source_write(offline->fixture, "base/1", 3 * EXTENT, 1);
+    offline->digest = tree_digest(offline->fixture, offline->fixture->source);
+    assert_ok(offline->fixture,
+              fixture_publish_shard(offline->fixture, SHARD_ID, NULL, &offline->shards[0]));
+    assert_ok(offline->fixture,
+              fixture_publish_shard(offline->fixture, OTHER_SHARD_ID, NULL, &offline->shards[1]));
+    write_two_shards(offline, FIRST_ID, true);
+    write_two_shards(offline, SECOND_ID, false);
+    *state = offline;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    Offline *offline = *state;
+    void *fixture = offline->fixture;
+    fixture_tear_down(&fixture);
+    mem_free(offline->output);
+    mem_free(offline);
+    return 0;
+}
+
+// Runs `holdfast <words>` with both streams going to a file.
+static int run(Offline *offline, const char *const *words)
+{
+    char program[] = "holdfast";
+    char *arguments[24] = {program};
+    int count = 1;
+    for (; words[count - 1] != NULL; count++) {
+        arguments[count] = arena_string(offline->fixture->arena, words[count - 1]);
+    }
+    CLEANUP_FREE char *path = string_format("%s/output", offline->fixture->directory);
+    CLEANUP(fd_closep) int file = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    CLEANUP(fd_closep) int saved_output = dup(STDOUT_FILENO);
+    CLEANUP(fd_closep) int saved_error = dup(STDERR_FILENO);
+    assert_true(file >= 0 && saved_output >= 0 && saved_error >= 0);
+    fflush(NULL);
+    dup2(file, STDOUT_FILENO);
+    dup2(file, STDERR_FILENO);
+    int code = strcmp(words[0], "restore") == 0 ? restore_offline_command(count, arguments)
+                                                : repository_command(count, arguments);
+    fflush(NULL);
+    dup2(saved_output, STDOUT_FILENO);
+    dup2(saved_error, STDERR_FILENO);
+    mem_free(offline->output);
+    offline->output = NULL;
+    size_t size = 0;
+    assert_ok(offline->fixture,
+              file_read(path, 1 << 20, &offline->output, &size, &offline->fixture->error));
+    return code;
+}
+
+#define RUN(...)                                                                                   \
+    run(offline, (const char *const[]){__VA_ARGS__, "--repository", offline->location,             \
+                                       "--key-file", offline->key_file, NULL})
+
+static void assert_says(const Offline *offline, const char *text)
+{
+    if (strstr(offline->output, text) == NULL) {
+        fail_msg("'%s' is not in: %s", text, offline->output);
+    }
+}
+
+static void test_a_whole_backup_is_restored(void **state)
+{
+    Offline *offline = *state;
+    assert_int_equal(RUN("restore", "--offline", "--target", offline->target), 0);
+    assert_says(offline, "-80");
+    assert_says(offline, "Next: start it");
+    CLEANUP_FREE char *first = string_format("%s/-80", offline->target);
+    // A name that could lead out of the target is not used.
+    CLEANUP_FREE char *second = string_format("%s/%s", offline->target, OTHER_SHARD_ID);
+    assert_string_equal(tree_digest(offline->fixture, first), offline->digest);
+    assert_string_equal(tree_digest(offline->fixture, second), offline->digest);
+    assert_int_equal(RUN("restore", "--offline", "--target", offline->target), 5);
+    assert_says(offline, "is not empty");
+}
+
+static void test_one_shard_goes_to_the_target_itself(void **state)
+{
+    Offline *offline = *state;
+    assert_int_equal(RUN("restore", "--offline", "--target", offline->target, "--shard=-80",
+                         "--backup", SECOND_ID, "--output", "json"),
+                     0);
+    assert_string_equal(tree_digest(offline->fixture, offline->target), offline->digest);
+    CLEANUP(json_freep) Json *json = NULL;
+    assert_ok(offline->fixture, json_parse(offline->output, strlen(offline->output), &json,
+                                           &offline->fixture->error));
+    assert_string_equal(json_get_text(json, "backup", ""), SECOND_ID);
+    const Json *shard = json_item(json_get(json, "shards"), 0);
+    assert_int_equal(json_count(json_get(json, "shards")), 1);
+    assert_int_equal(json_get_integer(shard, "size_bytes", 0), 3 * EXTENT);
+    assert_string_equal(json_get_text(shard, "checkpoint", ""), "0-1-42");
+    assert_string_equal(json_get_text(shard, "restore_hint", ""), "start it");
+}
+
+static void test_what_is_not_there_is_told(void **state)
+{
+    Offline *offline = *state;
+    const char *target = offline->target;
+    assert_int_equal(RUN("restore", "--offline", "--target", target, "--shard", "40-"), 3);
+    assert_says(offline, "has no shard '40-'");
+    assert_int_equal(RUN("restore", "--offline", "--target", target, "--backup", "ffff"), 3);
+    assert_int_equal(RUN("restore", "--offline", "--target", target, "--backup", "0197"), 2);
+    assert_says(offline, "more than one backup");
+    assert_int_equal(RUN("restore", "--offline", "--target", target, "--database", "other"), 3);
+    assert_int_equal(RUN("restore", "--offline"), 2);
+    assert_says(offline, "--target is needed");
+    assert_int_equal(RUN("restore", "--offline", "--target", target, "--frobnicate"), 2);
+    assert_int_not_equal(access(target, F_OK), 0);
+}
+
+static void test_listing_and_showing(void **state)
+{
+    Offline *offline = *state;
+    assert_int_equal(RUN("repository", "list"), 0);
+    assert_says(offline, FIRST_ID);
+    assert_says(offline, SECOND_ID);
+    assert_int_equal(RUN("repository", "show", "--database", "shop"), 0);
+    assert_says(offline, FIRST_ID); // the newest complete one
+    assert_says(offline, "192 KiB");
+    assert_int_equal(RUN("repository", "show", "--backup", "0197b", "--output=json"), 0);
+    assert_says(offline, "\"shard\": \"-80\"");
+}
+
+static void test_the_check_finds_damage(void **state)
+{
+    Offline *offline = *state;
+    assert_int_equal(RUN("repository", "check"), 0);
+    assert_says(offline, "Everything that a backup needs");
+    const char *pack = object_key(offline->fixture, "shards/" SHARD_ID "/packs/", 0);
+    object_flip(offline->fixture, pack, 5000);
+    assert_int_equal(RUN("repository", "check"), 10);
+    assert_says(offline, pack);
+    assert_int_equal(RUN("repository", "check", "--output", "json"), 10);
+    assert_says(offline, "\"problem_count\": 1");
+    assert_int_equal(RUN("restore", "--offline", "--target", offline->target, "--shard=-80"), 10);
+    assert_says(offline, "is not what was written");
+    assert_int_not_equal(access(offline->target, F_OK), 0);
+}
+
+static void test_making_a_repository(void **state)
+{
+    Offline *offline = *state;
+    CLEANUP_FREE char *key = string_format("%s/new-key", offline->fixture->directory);
+    CLEANUP_FREE char *place = string_format("file://%s/new", offline->fixture->directory);
+    const char *create[] = {"repository", "create-key", "--key-file", key, NULL};
+    const char *init[] = {"repository", "init", "--repository", place, "--key-file", key, NULL};
+    const char *list[] = {"repository", "list", "--repository", place, "--key-file", key, NULL};
+    const char *wrong[] = {"repository",      "list", "--repository", place, "--key-file",
+                           offline->key_file, NULL};
+    assert_int_equal(run(offline, create), 0);
+    assert_int_equal(run(offline, create), 4);
+    assert_int_equal(run(offline, init), 0);
+    assert_int_equal(run(offline, init), 4);
+    assert_int_equal(run(offline, list), 0);
+    assert_int_equal(run(offline, wrong), 5);
+    assert_says(offline, "does not open the repository");
+}
+
+int main(void)
+{
+#define TEST(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+    const struct CMUnitTest tests[] = {
+        TEST(test_a_whole_backup_is_restored), TEST(test_one_shard_goes_to_the_target_itself),
+        TEST(test_what_is_not_there_is_told),  TEST(test_listing_and_showing),
+        TEST(test_the_check_finds_damage),     TEST(test_making_a_repository),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
