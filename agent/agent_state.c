@@ -114,7 +114,11 @@ static void stop_locked(AgentState *state, StopCause cause, const char *why)
     state->stop_cause = cause;
     state->stopped_ms = clock_monotonic_ms();
     (void)snprintf(state->stop_why, sizeof(state->stop_why), "%s", why);
-    atomic_store(&state->cancel.is_requested, true);
+    // What is left to do after an accepted commit is short, and cutting it would leave the source
+    // holding logs. The watchdog bounds it.
+    if (state->commit_answer != COMMIT_ACCEPTED) {
+        atomic_store(&state->cancel.is_requested, true);
+    }
     (void)pthread_cond_broadcast(&state->changed);
 }
 

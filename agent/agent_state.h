@@ -18,7 +18,8 @@ void agent_state_free(AgentState *state);
 
 // --- ending
 // -----------------------------------------------------------------------------------------------------
-// The first call wins; it raises the cancel flag. `why` is for the log.
+// The first call wins; it raises the cancel flag, except after an accepted commit: what is left is
+// short then. `why` is for the log.
 void agent_state_stop(AgentState *state, StopCause cause, const char *why);
 StopCause agent_state_stop_cause(AgentState *state);
 void agent_state_stop_why(AgentState *state, char *ret_why, size_t why_size);

@@ -192,6 +192,20 @@ static void test_stopping_wakes_every_wait_and_the_first_cause_stands(void **tes
     agent_state_free(state);
 }
 
+// The server may say stop in the same breath; the source is still to be told of the commit.
+static void test_a_stop_after_the_commit_cancels_nothing(void **test_state)
+{
+    (void)test_state;
+    AgentState *state = agent_state_new(0, 0, 0);
+    receive_commit_reply(state, true);
+    agent_state_stop(state, STOP_ORDERED, "done");
+    Error error = {0};
+    assert_int_equal(agent_state_wait_commit(state, &error), STATUS_OK);
+    assert_false(atomic_load(&agent_state_cancel(state)->is_requested));
+    assert_true(agent_state_wait_stop(state, 0));
+    agent_state_free(state);
+}
+
 static void test_the_deadman_counts_from_the_last_word_of_a_server(void **test_state)
 {
     (void)test_state;
@@ -280,6 +294,7 @@ int main(void)
         cmocka_unit_test(test_a_checkpoint_is_taken_once_and_reported_as_often_as_asked),
         cmocka_unit_test(test_a_refused_commit_is_a_lost_lease),
         cmocka_unit_test(test_stopping_wakes_every_wait_and_the_first_cause_stands),
+        cmocka_unit_test(test_a_stop_after_the_commit_cancels_nothing),
         cmocka_unit_test(test_the_deadman_counts_from_the_last_word_of_a_server),
         cmocka_unit_test(test_a_lifetime_ends_however_well_connected),
         cmocka_unit_test(test_a_failure_is_valid_utf8_whatever_a_program_said),
