@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Red: the dashboard cannot do its work: show the fleet, start a backup and follow it, explain it, restore it."""
+import time
+
+from conftest import LONG_NAME
+from holdfast_harness import connect, free_port_run
+
+from demo import ledger
+
+MARK = "window.neverReloaded = true"
+
+
+def assert_not_reloaded(page):
+    assert page.evaluate("window.neverReloaded") is True
+
+
+def card(name):
+    return f"article:has(role=link[name='{name}'])"
+
+
+def test_the_fleet_tells_who_is_protected(fleet, page):
+    page.see(card("shop"))
+    assert "protected" == page.text(f"{card('shop')} >> .badge")
+    assert "at risk" == page.text(f"{card('ledger')} >> .badge")
+    assert "No backup is planned" in page.text(card("ledger"))
+    for name in ["orders", LONG_NAME]:
+        assert "unprotected" == page.text(f"{card(name)} >> .badge")
+        assert "no restorable backup" in page.text(card(name))
+    assert page.text(".summary") == "1 protected 1 at risk 2 unprotected"
+    assert "256 shards" in page.text(card(LONG_NAME))
+    assert page.text("article >> nth=0 >> .badge") == "unprotected", "the worst come first"
+
+
+def test_back_up_now_is_followed_live(fleet, page, open_page):
+    machines = open_page("instances")
+    page.click(f"{card('shop')} >> role=link[name=shop]")
+    page.see("role=heading[name=shop]")
+    page.evaluate(MARK)
+    page.click("role=button[name='Back up now']")
+    page.see("text=Running backup")
+    page.see("a.tile.busy")
+    assert page.count("a.tile") == 2
+    machines.see("tbody tr")
+    assert "shop" in machines.text("tbody tr")
+    machines.screenshot("instances-light")
+    seen = set()
+    deadline = time.monotonic() + 60
+    while page.count("text=Running backup"):
+        seen.update(page.call("allInnerTexts", selector="a.tile span"))
+        assert time.monotonic() < deadline, seen
+        time.sleep(0.05)
+    assert len(seen) >= 3, f"the grid did not move: {seen}"
+    page.see("table >> nth=1 >> tbody tr >> nth=0 >> text=succeeded")
+    page.see("role=button[name='Back up now']")
+    assert page.count("table >> nth=1 >> tbody tr") == 2
+    machines.see("text=No instance is running", seconds=30)
+    assert_not_reloaded(page)
+
+
+def test_back_up_from_the_fleet(fleet, page):
+    page.evaluate(MARK)
+    page.click(f"{card('orders')} >> role=button[name='Back up now']")
+    page.see("role=heading[name='Backup of orders']")
+    page.see(".badge >> text=running")
+    page.screenshot("backup-running-light")
+    page.see(".badge >> text=succeeded", seconds=60)
+    page.go("fleet")
+    page.see(f"{card('orders')} >> text=at risk")
+    assert_not_reloaded(page)
+
+
+def test_a_database_and_its_policy(fleet, page):
+    page.go("databases/shop")
+    page.see("canvas")
+    table = page.text("role=group[name=Shards]")
+    for shard, source in zip(["0", "1"], fleet.shop):
+        assert f"127.0.0.1:{source.port}" in table and shard in table
+    assert page.count("ol.runs li") == 5
+    page.click("role=button[name=Pause]")
+    page.see(".policy .badge >> text=paused")
+    assert fleet.get("/v1/databases/shop/policies/nightly")["is_paused"] is True
+    page.click("role=button[name=Resume]")
+    page.see("ol.runs")
+    assert not fleet.get("/v1/databases/shop/policies/nightly").get("is_paused")
+
+
+def test_a_backup_is_explained(fleet, page):
+    backup = fleet.get("/v1/databases/shop")["last_backup_id"]
+    page.go(f"backups/{backup}")
+    page.see("role=heading[name='Backup of shop']")
+    page.see(".waterfall .bar")
+    legend = page.text(".legend")
+    for phase in ["restore", "replay", "checkpoint", "publish"]:
+        assert phase in legend, legend
+    assert page.count(".waterfall .row:not(.axis)") == 2
+    assert page.text(".figure >> nth=0") == "Shards 2/2"
+    page.click("a.tile >> nth=1")
+    page.see("role=heading[name=/Shard 1/]")
+    detail = page.text("dl.wide")
+    assert "Generation 1" in detail and "Parent restored in" in detail and "Pages verified" in detail, detail
+    assert page.count(".waterfall .row:not(.axis)") == 1
+
+
+def test_restore_as_running_servers(fleet, page):
+    port = free_port_run(2)
+    page.go("databases/shop")
+    page.click("role=button[name=Restore]")
+    page.see("role=dialog")
+    page.screenshot("restore-dialog-light", is_whole=False)
+    page.fill("role=dialog >> role=textbox", f"{fleet.home}/restored-by-hand")
+    page.fill("role=spinbutton", str(port))
+    page.click("role=dialog >> role=button[name=Restore]")
+    page.see("role=heading[name='Restore of shop']")
+    page.evaluate(MARK)
+    page.see(".head .badge >> text=serving", seconds=60)
+    assert f"127.0.0.1:{port}" in page.text("tbody")
+    for number in range(2):
+        connection = connect("mariadb", port + number)
+        ledger.verify(connection)
+        connection.close()
+    for theme in ["light", "dark"]:
+        page.screenshot(f"restore-{theme}")
+        page.click("role=button[name=/Use .* colours/]")
+    page.click("role=button[name='Stop the servers']")
+    page.see_gone("role=button[name='Stop the servers']", seconds=30)
+    assert page.text(".head .badge") != "serving"
+    assert_not_reloaded(page)
+
+
+def test_a_restore_that_cannot_be(fleet, page):
+    page.expected.append("Failed to load resource")
+    page.go(f"backups/{fleet.first_backup}")
+    page.click("role=button[name=Restore]")
+    page.fill("role=dialog >> role=textbox", "/proc/nowhere")
+    page.click("role=dialog >> role=button[name=Restore]")
+    page.see("role=alert", seconds=40)
+    assert len(page.text("role=alert")) > 20
+
+
+def test_activity_shows_what_happens_now(fleet, page):
+    page.go("activity")
+    page.see("ol.events li")
+    fleet.post("/v1/databases/shop/policies/nightly/pause")
+    page.see("ol.events li >> text=/paused/i")
+    fleet.post("/v1/databases/shop/policies/nightly/resume")
+    page.call("selectOption", "error", selector="select")
+    page.see_gone("ol.events li >> text=/paused/i")
