@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A second reader of repositories, written from docs/repository-format.md alone: restores the newest set.
+
+It shares no code with repository/, so that the document stays enough to restore from. Only Python's standard library
+and the C libraries libcrypto and libzstd are used.
+
+    read_repository.py REPOSITORY_DIRECTORY KEY_FILE TARGET_DIRECTORY
+"""
+
+import ctypes
+import ctypes.util
+import hashlib
+import hmac
+import json
+import os
+import struct
+import sys
+import uuid
+
+CRYPTO = ctypes.CDLL(ctypes.util.find_library("crypto"))
+ZSTD = ctypes.CDLL(ctypes.util.find_library("zstd"))
+ZSTD.ZSTD_decompress.restype = ctypes.c_size_t
+ZSTD.ZSTD_decompress.argtypes = [ctypes.c_char_p, ctypes.c_size_t, ctypes.c_char_p, ctypes.c_size_t]
+for name in ("EVP_CIPHER_CTX_new", "EVP_aes_256_gcm"):
+    getattr(CRYPTO, name).restype = ctypes.c_void_p
+SET_TAG = 0x11
+EXTENT_SIZE = 65536
+
+
+def require(condition, what):
+    if not condition:
+        raise SystemExit(f"not as the format says: {what}")
+
+
+def hkdf(key, info):
+    extracted = hmac.new(bytes(32), key, hashlib.sha256).digest()
+    return hmac.new(extracted, info.encode() + b"\x01", hashlib.sha256).digest()
+
+
+def unseal(key, nonce, associated, sealed):
+    body, tag = sealed[:-16], sealed[-16:]
+    context = ctypes.c_void_p(CRYPTO.EVP_CIPHER_CTX_new())
+    plain = ctypes.create_string_buffer(max(len(body), 1))
+    size = ctypes.c_int(0)
+    cipher = ctypes.c_void_p(CRYPTO.EVP_aes_256_gcm())
+    good = CRYPTO.EVP_DecryptInit_ex(context, cipher, None, key, nonce) == 1
+    good = good and CRYPTO.EVP_DecryptUpdate(context, None, ctypes.byref(size), associated, len(associated)) == 1
+    good = good and CRYPTO.EVP_DecryptUpdate(context, plain, ctypes.byref(size), body, len(body)) == 1
+    good = good and CRYPTO.EVP_CIPHER_CTX_ctrl(context, SET_TAG, 16, tag) == 1
+    good = good and CRYPTO.EVP_DecryptFinal_ex(context, ctypes.create_string_buffer(16), ctypes.byref(size)) == 1
+    CRYPTO.EVP_CIPHER_CTX_free(context)
+    require(good, "a seal")
+    return plain.raw[: len(body)]
+
+
+def inflate(packed, plain_size):
+    plain = ctypes.create_string_buffer(max(plain_size, 1))
+    require(ZSTD.ZSTD_decompress(plain, plain_size, packed, len(packed)) == plain_size, "a zstd frame")
+    return plain.raw[:plain_size]
+
+
+def id_text(data):
+    return str(uuid.UUID(bytes=data))
+
+
+class Repository:
+    def __init__(self, directory, key_file):
+        self.directory = directory
+        with open(key_file, encoding="ascii") as file:
+            prefix, digits = file.read().strip().split(":")
+        require(prefix == "holdfast-key-1", "the key file")
+        self.wrapping_key = bytes.fromhex(digits)
+        description = json.loads(self.read("repository"))
+        require(description["format"] == "holdfast-repository" and description["version"] == 1, "the repository")
+        self.id = description["repository_id"]
+        fingerprint = hkdf(self.wrapping_key, "holdfast/1/fingerprint")[:8].hex()
+        require(description["key_fingerprint"] == fingerprint, "the fingerprint")
+
+    def read(self, key, offset=0, size=-1):
+        with open(os.path.join(self.directory, key), "rb") as file:
+            file.seek(offset)
+            return file.read(size)
+
+    def data_key(self, database_id, key_id):
+        data = self.read(f"keys/{database_id}/{key_id}")
+        require(len(data) == 132 and data[:8] == b"HFKEY001", "a wrapped key")
+        wrap = hkdf(self.wrapping_key, f"holdfast/1/wrap\n{self.id}\n{database_id}\n{key_id}")
+        return unseal(wrap, data[72:84], data[:84], data[84:])
+
+    def document(self, key, magic):
+        data = self.read(key)
+        version, epoch = struct.unpack_from("<II", data, 8)
+        ids = [id_text(data[start : start + 16]) for start in range(16, 96, 16)]
+        require(data[:8] == magic and version == 1 and ids[1] == self.id, f"the header of {key}")
+        (plain_size,) = struct.unpack_from("<I", data, 108)
+        data_key = self.data_key(ids[2], ids[4])
+        if magic == b"HFSET001":
+            info = f"holdfast/1/set\n{self.id}\n{ids[2]}\n{ids[0]}"
+        else:
+            info = f"holdfast/1/manifest\n{self.id}\n{ids[3]}\n{epoch:08x}-{ids[0]}"
+        packed = unseal(hkdf(data_key, info), data[96:108], data[:112], data[112:])
+        digest = hashlib.sha256(data).hexdigest()
+        return json.loads(inflate(packed, plain_size)), ids[2], data_key, digest
+
+
+class Shard:
+    def __init__(self, repository, database_id, shard_id, data_key):
+        self.repository, self.database_id, self.shard_id, self.data_key = repository, database_id, shard_id, data_key
+        self.hash_keys = [
+            hkdf(data_key, f"holdfast/1/{kind}-hash\n{repository.id}\n{shard_id}") for kind in ("extent", "node")
+        ]
+        self.packs = {}
+
+    def pack_key(self, name):
+        """The pack's key, once its header and its sealed index have been found right."""
+        if name not in self.packs:
+            info = f"holdfast/1/pack\n{self.repository.id}\n{self.shard_id}\n{name}"
+            self.packs[name] = hkdf(self.data_key, info)
+            self.check_pack(name)
+        return self.packs[name]
+
+    def associated(self, name, kind, encoding, index, plain_size):
+        text = f"holdfast/1/blob\n{self.repository.id}\n{self.database_id}\n{self.shard_id}\n{name}\n"
+        return text.encode() + struct.pack("<BBII", kind, encoding, index, plain_size)
+
+    def check_pack(self, name):
+        data = self.repository.read(f"shards/{self.shard_id}/packs/{name}")
+        version, epoch = struct.unpack_from("<II", data, 8)
+        require(data[:8] == b"HFPACK01" and version == 1, "a pack's header")
+        require(f"{epoch:08x}-{id_text(data[16:32])}" == name and id_text(data[64:80]) == self.shard_id, "a pack's ids")
+        index_size, count = struct.unpack_from("<II", data, len(data) - 16)
+        require(data[-8:] == b"HFPACKE1" and len(data) <= 16 << 20, "a pack's trailer")
+        sealed = data[-16 - index_size : -16]
+        nonce = struct.pack("<Iq", 0xFFFFFFFF, 0)
+        associated = self.associated(name, 3, 0, 0xFFFFFFFF, 44 * count)
+        index = unseal(self.packs[name], nonce, associated, sealed)
+        stored = sum(struct.unpack_from("<I", index, 44 * i + 8)[0] for i in range(count))
+        require(len(index) == 44 * count and 96 + stored + index_size + 16 == len(data), "a pack's index")
+
+    def blob(self, ref):
+        pack_id = id_text(ref[32:48])
+        epoch, index, offset, stored_size, plain_size = struct.unpack_from("<IIIII", ref, 48)
+        kind, encoding = ref[68], ref[69]
+        name = f"{epoch:08x}-{pack_id}"
+        key = self.pack_key(name)
+        sealed = self.repository.read(f"shards/{self.shard_id}/packs/{name}", offset, stored_size)
+        associated = self.associated(name, kind, encoding, index, plain_size)
+        plain = unseal(key, struct.pack("<Iq", index, 0), associated, sealed)
+        if encoding == 1:
+            plain = inflate(plain, plain_size)
+        hashed = hmac.new(self.hash_keys[kind - 1], plain, hashlib.sha256).digest()
+        require(len(plain) == plain_size and hashed == ref[:32], "a blob's hash")
+        return plain
+
+    def node(self, ref, node_type, level):
+        data = self.blob(ref)
+        found_type, found_level, count, zero = struct.unpack_from("<BBHI", data, 0)
+        require((found_type, found_level, zero) == (node_type, level, 0), "a node's header")
+        return data, count
+
+    def children(self, ref, node_type, level):
+        data, count = self.node(ref, node_type, level)
+        require(len(data) == 8 + 72 * count, "a node's size")
+        return [data[8 + 72 * i : 80 + 72 * i] for i in range(count)]
+
+    def entries(self, ref, level):
+        if level > 0:
+            for child in self.children(ref, 3, level):
+                yield from self.entries(child, level - 1)
+            return
+        data, count = self.node(ref, 2, 0)
+        at = 8
+        for _ in range(count):
+            path_size, kind, depth, mode, size = struct.unpack_from("<HBBIQ", data, at)
+            root = data[at + 16 : at + 88] if kind == 1 else None
+            at += 88 if kind == 1 else 16
+            yield data[at : at + path_size].decode(), kind, depth, mode, size, root
+            at += path_size
+        require(at == len(data), "a leaf's size")
+
+    def write_map(self, file, ref, depth, first_extent):
+        if ref == bytes(72):
+            return
+        if depth == 0:
+            file.seek(first_extent * EXTENT_SIZE)
+            file.write(self.blob(ref))
+            return
+        for i, child in enumerate(self.children(ref, 1, depth)):
+            self.write_map(file, child, depth - 1, first_extent + i * 512 ** (depth - 1))
+
+    def restore(self, manifest, target):
+        os.makedirs(target)
+        previous = ""
+        for path, kind, depth, mode, size, root in self.entries(bytes.fromhex(manifest["list_root"]), manifest["list_level"]):
+            require(previous.encode() < path.encode() and ".." not in path.split("/") and path[0] != "/", "a path")
+            previous = path
+            full = os.path.join(target, path)
+            if kind == 2:
+                os.makedirs(full, mode=0o700, exist_ok=True)
+                continue
+            with open(full, "xb") as file:
+                file.truncate(size)
+                self.write_map(file, root, depth, 0)
+                require(file.seek(0, os.SEEK_END) == size, "a file's size")
+            os.chmod(full, mode)
+
+
+def main():
+    repository = Repository(sys.argv[1], sys.argv[2])
+    sets = []
+    for database_id in os.listdir(os.path.join(sys.argv[1], "sets")):
+        for backup_id in os.listdir(os.path.join(sys.argv[1], "sets", database_id)):
+            document, found_id, _, _ = repository.document(f"sets/{database_id}/{backup_id}", b"HFSET001")
+            require(found_id == database_id, "a set's place")
+            sets.append((document["created_us"], database_id, document))
+    _, database_id, newest = max(sets, key=lambda item: item[0])
+    for shard in newest["shards"]:
+        key = f"shards/{shard['shard_id']}/manifests/{shard['manifest_id']}"
+        manifest, found_id, data_key, digest = repository.document(key, b"HFMANIF1")
+        require(found_id == database_id and digest == shard["manifest_digest"], "a manifest's place")
+        require(manifest["extent_size"] == EXTENT_SIZE, "the extent size")
+        target = os.path.join(sys.argv[3], shard["shard_id"])
+        Shard(repository, database_id, shard["shard_id"], data_key).restore(manifest, target)
+
+
+main()
