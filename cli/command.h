@@ -74,7 +74,7 @@ typedef struct Command {
     Status (*run)(Cli *cli, const Invocation *invocation,
                   Error *error); // NULL: one REST call, as said above
     const char *details;         // more help, or NULL
-    bool is_offline;             // works on a repository itself, with its own parsing
+    bool is_offline;             // for help and completion: cli/offline.c runs it
                                  // (cli/repository_commands.h)
 } Command;
 

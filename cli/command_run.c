@@ -309,6 +309,10 @@ static Status run_call(Cli *cli, const Invocation *invocation, Error *error)
 Status command_run(Cli *cli, const Invocation *invocation, Error *error)
 {
     const Command *command = invocation->command;
+    if (command->is_offline) { // cli/offline.c has not recognised it
+        (void)error_set(error, REASON_INVALID, "options go after the command here");
+        return error_hint(error, "holdfast %s %s ...", command->group, command->verb);
+    }
     if (command->run != NULL) {
         return command->run(cli, invocation, error);
     }

@@ -88,6 +88,21 @@ static const ViewColumn REPOSITORY_COLUMNS[] = {
     {"REPOSITORY", "name", VIEW_TEXT}, {"LOCATION", "location", VIEW_TEXT}, {"KEY", "key_fingerprint", VIEW_TEXT},
     {"STORED", "stored_bytes", VIEW_BYTES}, NO_MORE_COLUMNS};
 
+#define OFFLINE_REPOSITORY {"repository", VALUE_TEXT, "LOCATION", NULL, "where it is: file:///absolute/path or a directory", NULL, true}
+#define OFFLINE_KEY {"key-file", VALUE_TEXT, "FILE", NULL, "its key file", NULL, true}
+#define OFFLINE_DETAILS "*Offline*: needs only the repository and its key file. "
+static const CommandOption OFFLINE_KEY_ONLY[] = {OFFLINE_KEY, NO_MORE};
+static const CommandOption OFFLINE[] = {OFFLINE_REPOSITORY, OFFLINE_KEY, NO_MORE};
+static const CommandOption OFFLINE_RESTORE[] = {
+    OFFLINE_REPOSITORY, OFFLINE_KEY,
+    {"target", VALUE_TEXT, "DIR", NULL, "a shard goes to DIR/SHARD, a single --shard to DIR itself; empty or missing", NULL, true},
+    {"database", VALUE_TEXT, "NAME", NULL, "of this database, when the repository has several", NULL, false},
+    {"backup", VALUE_TEXT, "ID", NULL, "this backup; default latest, the newest complete one", NULL, false},
+    {"shard", VALUE_LIST, "NAME", NULL, "only this shard", NULL, false},
+    NO_MORE};
+#define REPOSITORY_OFFLINE_TOO                                                                     \
+    "With --repository LOCATION --key-file FILE it is offline: the backups in a repository, without a server; see --help with both."
+
 static const CommandOption POLICY_CREATE[] = {
     {"schedule", VALUE_TEXT, "CRON", "schedule", "five cron fields, or @hourly @daily @weekly @monthly", "@hourly @daily @weekly @monthly", true},
     {"repository", VALUE_TEXT, "NAME", "repository", "where its backups go", NULL, true},
@@ -259,14 +274,22 @@ const Command COMMANDS[] = {
      .arguments = {RESTORE_ARGUMENT}, .run = restore_watch_run},
     {.group = "restore", .verb = "stop", .summary = "Cancel a running restore, or stop its servers", .method = "POST", .path = "/v1/restores/{RESTORE}/stop",
      .arguments = {RESTORE_ARGUMENT}, .done = "stopped"},
+    {.group = "restore", .verb = "--offline", .summary = "Restore with only the repository and its key file, without a server", .options = OFFLINE_RESTORE,
+     .is_offline = true, .details = OFFLINE_DETAILS "Each directory is exactly that of the stopped engine at the backup's checkpoint."},
 
     {.group = "repository", .verb = "create", .summary = "Register a repository with the server, creating it when it is not there", .method = "POST",
      .path = "/v1/repositories", .arguments = {{"REPOSITORY", "repository.name", "its name", false}}, .options = REPOSITORY_CREATE, .done = "created"},
     {.group = "repository", .verb = "list", .summary = "List the server's repositories", .method = "GET", .path = "/v1/repositories",
-     .options = LIMIT, .list_key = "repositories", .columns = REPOSITORY_COLUMNS, .limit = 1000},
-    {.group = "repository", .verb = "show", .summary = "Show a repository of the server", .method = "GET", .path = "/v1/repositories/{REPOSITORY}", .arguments = {REPOSITORY_ARGUMENT}},
+     .options = LIMIT, .list_key = "repositories", .columns = REPOSITORY_COLUMNS, .limit = 1000, .details = REPOSITORY_OFFLINE_TOO},
+    {.group = "repository", .verb = "show", .summary = "Show a repository of the server", .method = "GET", .path = "/v1/repositories/{REPOSITORY}", .arguments = {REPOSITORY_ARGUMENT},
+     .details = REPOSITORY_OFFLINE_TOO},
     {.group = "repository", .verb = "delete", .summary = "Forget a repository; its objects stay", .method = "DELETE", .path = "/v1/repositories/{REPOSITORY}",
      .arguments = {REPOSITORY_ARGUMENT}, .done = "forgotten"},
+    {.group = "repository", .verb = "create-key", .summary = "Make a key file", .options = OFFLINE_KEY_ONLY, .is_offline = true,
+     .details = OFFLINE_DETAILS "Backups cannot be read without the key file, and nobody can make it again: keep copies. An existing file is never overwritten."},
+    {.group = "repository", .verb = "init", .summary = "Create an empty repository", .options = OFFLINE, .is_offline = true, .details = OFFLINE_DETAILS},
+    {.group = "repository", .verb = "check", .summary = "Read and verify everything that every backup needs", .options = OFFLINE, .is_offline = true,
+     .details = OFFLINE_DETAILS "The exit code is 10 when something is missing or damaged."},
 
     {.group = "instance", .verb = "list", .summary = "List instances", .method = "GET", .path = "/v1/instances", .options = INSTANCE_LIST,
      .list_key = "instances", .columns = INSTANCE_COLUMNS, .limit = 100},

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/offline.h"
 
+#include "cli/repository_commands.h"
 #include "common/text.h"
 
 #include <stddef.h>
-#include <stdio.h>
 
 static bool has_word(int argument_count, char **arguments, const char *word)
 {
@@ -46,8 +46,6 @@ bool offline_is_meant(int argument_count, char **arguments)
 
 int offline_run(int argument_count, char **arguments)
 {
-    (void)argument_count;
-    (void)arguments;
-    (void)fprintf(stderr, "holdfast: not built in yet\n");
-    return 1;
+    return text_equal(arguments[1], "restore") ? restore_offline_command(argument_count, arguments)
+                                               : repository_command(argument_count, arguments);
 }

@@ -132,6 +132,9 @@ MISTAKES = [
     (["database", "list", "--output", "yaml"], "json"),
     (["database", "list", "--server", "somewhere"], "http"),
     (["backup", "list", "--limit", "0"], "--limit"),
+    (["repository", "check"], "--repository"),
+    (["--output", "json", "repository", "check", "--repository", "/r", "--key-file", "/k"], "after the command"),
+    (["restore", "--offline", "--repository", "/r"], "--key-file"),
 ]
 
 
@@ -383,6 +386,22 @@ def test_the_other_shells_have_scripts_too(server, shell, words):
     assert result.returncode == 0 and words in result.stdout and "'keep-last" not in result.stderr
     for line in result.stdout.splitlines():
         assert line.count("'") % 2 == 0, line
+
+
+def test_offline_commands_need_no_server(tmp_path):
+    key, location = str(tmp_path / "key"), str(tmp_path / "repository")
+    where = ["--repository", location, "--key-file", key]
+    assert run(None, "repository", "create-key", "--key-file", key).returncode == 0
+    assert os.stat(key).st_mode & 0o777 == 0o600
+    assert run(None, "repository", "create-key", "--key-file", key).returncode == 4
+    assert run(None, "repository", "init", *where).returncode == 0
+    result = run(None, "repository", "check", *where, "--output", "json")
+    assert result.returncode == 0 and json.loads(result.stdout)["problem_count"] == 0
+    assert run(None, "repository", "list", *where).returncode == 0
+    assert run(None, "restore", "--offline", *where, "--target", str(tmp_path / "target")).returncode != 0
+    for arguments in (["repository", "check", "--help"], ["restore", "--offline", "--help"]):
+        result = run(None, *arguments)
+        assert result.returncode == 0 and "--repository" in result.stdout
 
 
 def test_version_works_with_and_without_a_server(server):
