@@ -134,7 +134,7 @@ MISTAKES = [
     (["backup", "list", "--limit", "0"], "--limit"),
     (["repository", "check"], "--repository"),
     (["--output", "json", "repository", "check", "--repository", "/r", "--key-file", "/k"], "after the command"),
-    (["restore", "--offline", "--repository", "/r"], "--key-file"),
+    (["restore", "--offline", "--repository", "/r"], "--target"),
 ]
 
 
