@@ -166,7 +166,9 @@ static Status fail(MysqlClient *client, Error *error, const char *what)
         return error_set(error, reason, "%s: %s (%u)", what, client->is_late ? "timed out" : text,
                          number);
     }
-    Reason reason = client->is_late ? REASON_SOURCE_UNREACHABLE : source_reason(number);
+    // On a connection that stood, a TLS error is the end of the connection.
+    bool is_lost = client->is_late || (client->is_connected && number == CR_SSL_CONNECTION_ERROR);
+    Reason reason = is_lost ? REASON_SOURCE_UNREACHABLE : source_reason(number);
     error_set(error, reason, "%s: %s (%u)", what, client->is_late ? "timed out" : text, number);
     add_hint(error, reason);
     return error->status;
@@ -274,6 +276,7 @@ static Status connect_source_once(const EngineSource *source, const Cancel *canc
         mysql_client_free(client);
         return status;
     }
+    client->is_connected = true;
     *ret_client = client;
     return STATUS_OK;
 }

@@ -18,6 +18,7 @@ typedef struct MysqlClient {
     MYSQL *mysql;
     const Cancel *cancel; // or NULL
     int64_t deadline_ms;  // of the call that runs, monotonic
+    bool is_connected;
     bool is_source;       // errors are named SOURCE_..., else ENGINE_FAILED
     bool is_canceled;     // why the call that runs was ended by us
     bool is_late;

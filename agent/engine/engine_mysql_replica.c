@@ -514,9 +514,11 @@ Status mysql_replica_position(Engine *base, EngineProgress *ret_progress, bool *
     MysqlEngine *engine = mysql_engine(base);
     RETURN_IF_ERROR(check_running(engine, error));
     RETURN_IF_ERROR(mysql_check_canceled(engine, error));
+    bool is_connected = true;
     if (engine->is_following) {
         MysqlReplicaStatus status;
         RETURN_IF_ERROR(mysql_replica_status(engine, &status, error));
+        is_connected = status.is_receiver_running; // else it may just not know what is new
         RETURN_IF_ERROR(care_for_receiver(engine, &status, error));
         RETURN_IF_ERROR(care_for_applier(engine, &status, NULL, error));
     }
@@ -529,7 +531,7 @@ Status mysql_replica_position(Engine *base, EngineProgress *ret_progress, bool *
         RETURN_IF_ERROR(has_reached(engine, ours, theirs, &is_reached, error));
     }
     fill_progress(engine, ours, ret_progress);
-    *ret_is_caught_up = is_reached;
+    *ret_is_caught_up = is_reached && is_connected;
     return STATUS_OK;
 }
 

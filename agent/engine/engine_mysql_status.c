@@ -115,6 +115,8 @@ static Reason binlog_reason(const char *message)
 Reason mysql_receiver_reason(int number, const char *message)
 {
     static const char *const full[] = {"No space left", "disk is full", NULL};
+    static const char *const denied[] = {"COM_REGISTER_SLAVE failed: Access denied", "REPLICATION SLAVE privilege",
+                                         NULL};
     if (has_any(message, full)) {
         return REASON_DISK_FULL;
     }
@@ -140,11 +142,12 @@ Reason mysql_receiver_reason(int number, const char *message)
     case 1142:
     case 1227:
         return REASON_SOURCE_PRIVILEGES;
-    case 2026:
     case 3159:
         return REASON_SOURCE_TLS;
     default:
-        return REASON_NONE; // the source is away, overloaded, restarting
+        // Registering as a replica is refused with a general error. All others: the source is away, overloaded,
+        // restarting (also when a TLS handshake breaks off: our own connection has shown that TLS works).
+        return has_any(message, denied) ? REASON_SOURCE_PRIVILEGES : REASON_NONE;
     }
 }
 

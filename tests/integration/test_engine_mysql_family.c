@@ -1,0 +1,864 @@
+// SPDX-License-Identifier: Apache-2.0
+// The MariaDB and MySQL engines against real servers; built once for each. Red here means: a backup
+// is not exactly the source at its checkpoint, accounts or objects are lost, a generation does not
+// follow the one before, a page error goes unseen, or a failure of the source has no name.
+#include "agent/engine/child.h"
+#include "common/clock.h"
+#include "common/file.h"
+#include "common/memory.h"
+#include "common/process.h"
+#include "common/text.h"
+#include "tests/harness/harness.h"
+#include "tests/integration/mysql_cycle.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static char program_path[4096]; // of this test: also the launcher of engine children
+static const bool is_mysql = TEST_IS_MYSQL;
+static const char *const engine_name = TEST_IS_MYSQL ? "mysql" : "mariadb";
+
+typedef struct Fixture {
+    char *root;
+    ScratchMysql *source;
+    Cycle cycle;
+    CycleBackup seed; // of the source as set up
+} Fixture;
+
+// One of everything that a copy could lose.
+static const char OBJECTS[] =
+    "CREATE DATABASE shop CHARACTER SET utf8mb4;\n"
+    "CREATE DATABASE `odd``name` CHARACTER SET latin1;\n"
+    "CREATE TABLE shop.log (id BIGINT AUTO_INCREMENT PRIMARY KEY, text VARCHAR(200)) "
+    "ENGINE=InnoDB;\n"
+    "CREATE TABLE shop.types (id INT PRIMARY KEY, f FLOAT, d DOUBLE, n DECIMAL(30,10), b BIT(13), "
+    "bl BLOB, t TEXT"
+    " CHARACTER SET latin1, u VARCHAR(50) CHARACTER SET utf16, e ENUM('a','ü'), s SET('x','y'), j "
+    "JSON, g GEOMETRY,"
+    " ts TIMESTAMP(6) NULL, dt DATETIME(3), dd DATE, tt TIME(2), y YEAR, g1 INT AS (id * 2) "
+    "VIRTUAL, g2 INT AS (id * 3)"
+    " STORED, bin VARBINARY(20), c CHAR(5)) ENGINE=InnoDB;\n"
+    "INSERT INTO shop.types (id, f, d, n, b, bl, t, u, e, s, j, g, ts, dt, dd, tt, y, bin, c) "
+    "VALUES"
+    " (0, 1.1e-10, 1.7976931348623157e308, -12345678901234567890.0123456789, b'1010101010101', "
+    "x'00ff27225c0a', 'äöü''\\\\',"
+    " '漢字', 'ü', 'x,y', '{\"k\": [1, \"ü\"]}', POINT(1.5, 2.5), '2020-03-29 02:30:00.123456', "
+    "'2021-01-01 00:00:00.5',"
+    " '2000-02-29', '-100:00:00.25', 2024, x'0001', 'ab'), (1, NULL, NULL, NULL, NULL, NULL, NULL, "
+    "NULL, NULL, NULL, NULL,"
+    " NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL), (2, 0, -0.5, 0, b'0', '', '', '', 'a', '', "
+    "'[]', NULL,"
+    " '1970-01-01 00:00:01', NULL, NULL, NULL, 1999, '', '');\n"
+    "CREATE TABLE shop.parent (id INT PRIMARY KEY) ENGINE=InnoDB;\n"
+    "CREATE TABLE shop.child (id INT PRIMARY KEY, parent INT, FOREIGN KEY (parent) REFERENCES "
+    "shop.parent(id)) ENGINE=InnoDB;\n"
+    "INSERT INTO shop.parent VALUES (1), (2);\n"
+    "INSERT INTO shop.child VALUES (1, 1), (2, 2);\n"
+    "CREATE TABLE shop.parts (id INT, v VARCHAR(20), PRIMARY KEY (id)) ENGINE=InnoDB PARTITION BY "
+    "RANGE (id)"
+    " (PARTITION p0 VALUES LESS THAN (100), PARTITION p1 VALUES LESS THAN MAXVALUE);\n"
+    "INSERT INTO shop.parts VALUES (1, 'a'), (1000, 'b');\n"
+    "CREATE TABLE shop.packed (id INT AUTO_INCREMENT PRIMARY KEY, v TEXT) ENGINE=InnoDB "
+    "ROW_FORMAT=COMPRESSED KEY_BLOCK_SIZE=8;\n"
+    "INSERT INTO shop.packed (v) SELECT REPEAT(UUID(), 20) FROM information_schema.COLUMNS LIMIT "
+    "500;\n"
+    "CREATE TABLE `odd``name`.`ta-ble` (`co``l` INT PRIMARY KEY) ENGINE=InnoDB COMMENT='it''s ü';\n"
+    "INSERT INTO `odd``name`.`ta-ble` VALUES (7);\n"
+    "CREATE FUNCTION shop.twice(a INT) RETURNS INT DETERMINISTIC RETURN a * 2;\n"
+    "CREATE VIEW shop.v1 AS SELECT id, shop.twice(id) AS two FROM shop.parts;\n"
+    "CREATE VIEW shop.a_view AS SELECT * FROM shop.v1;\n"
+    "CREATE TABLE shop.audit (id INT AUTO_INCREMENT PRIMARY KEY, note VARCHAR(50)) ENGINE=InnoDB;\n"
+    "CREATE TRIGGER shop.after_parts AFTER INSERT ON shop.parts FOR EACH ROW INSERT INTO "
+    "shop.audit (note) VALUES ('one');\n"
+    "CREATE TRIGGER shop.after_parts2 AFTER INSERT ON shop.parts FOR EACH ROW INSERT INTO "
+    "shop.audit (note) VALUES ('two');\n"
+    "CREATE EVENT shop.nightly ON SCHEDULE EVERY 1 DAY STARTS '2035-01-01 00:00:00' DO INSERT INTO "
+    "shop.log (text) VALUES ('x');\n"
+    "CREATE PROCEDURE shop.add_log(IN v VARCHAR(20)) INSERT INTO shop.log (text) VALUES (v);\n"
+    "CREATE ROLE reader;\n"
+    "GRANT SELECT ON shop.* TO reader;\n"
+    "CREATE USER app@'127.0.0.1' IDENTIFIED BY 'app-secret';\n"
+    "GRANT SELECT, EXECUTE ON *.* TO app@'127.0.0.1';\n"
+    "GRANT reader TO app@'127.0.0.1';\n";
+
+static const char MARIADB_OBJECTS[] =
+    "CREATE SEQUENCE shop.numbers START WITH 100 INCREMENT BY 5;\n"
+    "SELECT NEXTVAL(shop.numbers);\n"
+    "CREATE TABLE shop.history (id INT PRIMARY KEY, v INT) ENGINE=InnoDB WITH SYSTEM VERSIONING;\n"
+    "INSERT INTO shop.history VALUES (1, 1);\n"
+    "UPDATE shop.history SET v = 2;\n"
+    "CREATE TABLE shop.plain (id INT PRIMARY KEY) ENGINE=MyISAM;\n"
+    "INSERT INTO shop.plain VALUES (5);\n"
+    "CREATE TABLE shop.aria (id INT PRIMARY KEY) ENGINE=Aria PAGE_CHECKSUM=1;\n"
+    "INSERT INTO shop.aria VALUES (6);\n"
+    "CREATE TABLE shop.page_packed (id INT PRIMARY KEY, v TEXT) ENGINE=InnoDB PAGE_COMPRESSED=1;\n"
+    "INSERT INTO shop.page_packed SELECT id, REPEAT('z', 3000) FROM shop.packed;\n"
+    "CREATE TABLE shop.gone (id INT) ENGINE=InnoDB;\n"
+    "CREATE VIEW shop.broken AS SELECT * FROM shop.gone;\n"
+    "DROP TABLE shop.gone;\n";
+
+// What two servers must answer alike.
+static const char *const QUESTIONS[] = {
+    "SELECT TABLE_SCHEMA, TABLE_NAME, TABLE_TYPE, ENGINE, ROW_FORMAT, TABLE_COLLATION, "
+    "CREATE_OPTIONS FROM"
+    " information_schema.TABLES WHERE TABLE_SCHEMA IN ('shop', 'odd`name') AND TABLE_NAME <> "
+    "'broken' ORDER BY 1, 2",
+    "SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME, COLUMN_TYPE, COLUMN_DEFAULT, IS_NULLABLE, EXTRA "
+    "FROM"
+    " information_schema.COLUMNS WHERE TABLE_SCHEMA IN ('shop', 'odd`name') AND TABLE_NAME <> "
+    "'broken' ORDER BY 1, 2, 3",
+    "SELECT id, f, d, n, b + 0, HEX(bl), HEX(t), HEX(u), HEX(e), s, HEX(j), HEX(ST_AsWKB(g)), "
+    "UNIX_TIMESTAMP(ts), dt, dd, tt, y,"
+    " g1, g2, HEX(bin), c FROM shop.types ORDER BY id",
+    "SELECT TRIGGER_SCHEMA, TRIGGER_NAME, ACTION_ORDER, ACTION_STATEMENT, DEFINER, SQL_MODE, "
+    "CHARACTER_SET_CLIENT FROM"
+    " information_schema.TRIGGERS WHERE TRIGGER_SCHEMA <> 'sys' ORDER BY 1, 2",
+    "SELECT ROUTINE_SCHEMA, ROUTINE_NAME, ROUTINE_TYPE, ROUTINE_DEFINITION, DEFINER, SQL_MODE FROM"
+    " information_schema.ROUTINES WHERE ROUTINE_SCHEMA = 'shop' ORDER BY 1, 2",
+    "SELECT EVENT_SCHEMA, EVENT_NAME, EVENT_DEFINITION, DEFINER, STARTS FROM "
+    "information_schema.EVENTS ORDER BY 1, 2",
+    "SELECT TABLE_SCHEMA, TABLE_NAME, VIEW_DEFINITION, DEFINER FROM information_schema.VIEWS WHERE "
+    "TABLE_SCHEMA = 'shop' AND"
+    " TABLE_NAME <> 'broken' ORDER BY 1, 2",
+    "SELECT * FROM shop.a_view ORDER BY 1",
+    "SELECT * FROM shop.child ORDER BY 1",
+    "SELECT * FROM shop.audit ORDER BY 1",
+    "SELECT COUNT(*), MAX(id), SUM(CRC32(v)) FROM shop.packed",
+    "SELECT * FROM `odd``name`.`ta-ble`",
+    "SELECT COUNT(*), MAX(id), SUM(CRC32(text)) FROM shop.log",
+    "SELECT SCHEMA_NAME, DEFAULT_CHARACTER_SET_NAME, DEFAULT_COLLATION_NAME FROM "
+    "information_schema.SCHEMATA ORDER BY 1",
+#if TEST_IS_MYSQL
+    "SELECT user, host, plugin, HEX(authentication_string), account_locked FROM mysql.user ORDER "
+    "BY 1, 2",
+    "SELECT * FROM mysql.db ORDER BY 1, 2, 3",
+    "SELECT * FROM mysql.role_edges ORDER BY 1, 2, 3",
+    "SELECT * FROM mysql.global_grants ORDER BY 1, 2, 3",
+#else
+    "SELECT * FROM mysql.global_priv ORDER BY 1, 2",
+    "SELECT * FROM mysql.db ORDER BY 1, 2, 3",
+    "SELECT * FROM mysql.roles_mapping ORDER BY 1, 2, 3",
+    "SELECT * FROM mysql.tables_priv ORDER BY 1, 2, 3",
+    "SELECT * FROM mysql.proxies_priv WHERE User <> 'root' ORDER BY 1, 2, 3",
+    "SELECT db, name, type, body, definer, created, modified, sql_mode FROM mysql.proc WHERE db = "
+    "'shop' ORDER BY 1, 2, 3",
+    "SELECT id, v, UNIX_TIMESTAMP(row_start), UNIX_TIMESTAMP(row_end) FROM shop.history FOR "
+    "SYSTEM_TIME ALL ORDER BY 3",
+    "SELECT * FROM shop.plain",
+    "SELECT * FROM shop.aria",
+    "SELECT next_not_cached_value, increment FROM shop.numbers",
+    "SELECT COUNT(*), SUM(CRC32(v)) FROM shop.page_packed",
+#endif
+};
+
+static void set_up_source(Fixture *fixture, const char *const *options)
+{
+    fixture->root = temp_dir_new();
+    fixture->source = scratch_mysql_new(is_mysql, program_path, fixture->root, "source", options);
+    fixture->cycle =
+        (Cycle){.source = fixture->source, .launcher = program_path, .root = fixture->root};
+}
+
+static void tear_down_source(Fixture *fixture)
+{
+    scratch_mysql_freep(&fixture->source);
+    if (getenv("CYCLE_KEEP") == NULL) {
+        temp_dir_removep(&fixture->root);
+    }
+}
+
+static Fixture shared; // one source with objects and its seed, for the tests that do not break them
+
+static int set_up_group(void **state)
+{
+    (void)state;
+    set_up_source(&shared, NULL);
+    scratch_mysql_run(shared.source, OBJECTS);
+    if (!is_mysql) {
+        scratch_mysql_run(shared.source, MARIADB_OBJECTS);
+    }
+    return 0;
+}
+
+static int tear_down_group(void **state)
+{
+    (void)state;
+    tear_down_source(&shared);
+    return 0;
+}
+
+static MysqlClient *connect_as(int port, const char *username, const char *password, Error *error)
+{
+    EngineSource source = {
+        .host = "127.0.0.1", .port = port, .username = username, .tls_mode = "prefer"};
+    source.password = secret_from_text(password);
+    MysqlClient *client = NULL;
+    (void)mysql_client_open_source(&source, NULL, 10000, &client, error);
+    secret_done(&source.password);
+    return client;
+}
+
+// A served backup answers every question as the source does now, to the backup's own accounts.
+static void assert_same_as_source(const CycleBackup *backup)
+{
+    Error error = {0};
+    CycleRun run = {0};
+    int port = 0;
+    assert_ok(cycle_serve(&shared.cycle, backup, &port, &run, &error), &error);
+    CLEANUP(mysql_client_freep) MysqlClient *ours = connect_as(port, "app", "app-secret", &error);
+    assert_non_null(ours);
+    CLEANUP(mysql_client_freep) MysqlClient *theirs = scratch_mysql_client(shared.source);
+    // Only `app` can look, so both are asked as `app`: definitions are shown to the privileged
+    // only.
+    CLEANUP(mysql_client_freep)
+    MysqlClient *source = connect_as(shared.source->port, "app", "app-secret", &error);
+    assert_non_null(source);
+    for (size_t i = 0; i < ARRAY_COUNT(QUESTIONS); i++) {
+        CLEANUP_FREE char *expected = scratch_mysql_rows(source, QUESTIONS[i]);
+        CLEANUP_FREE char *got = scratch_mysql_rows(ours, QUESTIONS[i]);
+        if (!text_equal(expected, got)) {
+            (void)fprintf(stderr, "%s\n--- source\n%s\n--- backup\n%s\n", QUESTIONS[i], expected, got);
+            fail();
+        }
+    }
+    assert_null(connect_as(port, "root", "wrong", &error));
+    assert_int_equal(error.reason, REASON_SOURCE_AUTHENTICATION);
+    mysql_client_freep(&ours);
+    cycle_end(&run);
+    error_clear(&error);
+    assert_null(connect_as(port, "app", "app-secret", &error)); // gone with its engine
+}
+
+static void test_probe(void **state)
+{
+    (void)state;
+    Error error = {0};
+    EngineInfo info = {0};
+    EngineSource source = scratch_mysql_source(shared.source);
+    assert_ok(engine_probe(engine_name, &source, 10000, &info, &error), &error);
+    for (size_t i = 0; i < info.problem_count; i++) {
+        print_error("problem: %s\n", info.problems[i].message);
+    }
+    assert_int_equal(info.problem_count, 0);
+    assert_true(info.has_page_checksums);
+    assert_true(info.size_bytes > 100000);
+    assert_true(info.version_number > 80000);
+    assert_true(info.position[0] != '\0' && info.server_identity[0] != '\0');
+    // The wrong engine is said first.
+    assert_ok(engine_probe(is_mysql ? "mariadb" : "mysql", &source, 10000, &info, &error), &error);
+    assert_int_equal(info.problem_count, 1);
+    assert_int_equal(info.problems[0].reason, REASON_ENGINE_VERSION);
+    secret_done(&source.password);
+
+    source.password = secret_from_text("wrong");
+    assert_int_equal(engine_probe(engine_name, &source, 10000, &info, &error),
+                     STATUS_FAILED_PRECONDITION);
+    assert_int_equal(error.reason, REASON_SOURCE_AUTHENTICATION);
+    assert_true(strstr(error.message, "wrong") == NULL);
+    source.port = scratch_mysql_free_port();
+    assert_int_equal(engine_probe(engine_name, &source, 10000, &info, &error), STATUS_UNAVAILABLE);
+    assert_int_equal(error.reason, REASON_SOURCE_UNREACHABLE);
+    source.port = shared.source->port;
+    source.tls_mode = "verify-full"; // the test server's certificate, if it has one, is nobody's
+    assert_int_not_equal(engine_probe(engine_name, &source, 10000, &info, &error), STATUS_OK);
+    assert_int_equal(error.reason, REASON_SOURCE_TLS);
+    secret_done(&source.password);
+}
+
+static bool has_problem(const EngineInfo *info, Reason reason, const char *message,
+                        const char *cure)
+{
+    for (size_t i = 0; i < info->problem_count; i++) {
+        if (info->problems[i].reason == reason &&
+            strstr(info->problems[i].message, message) != NULL &&
+            strstr(info->problems[i].cure, cure) != NULL) {
+            return true;
+        }
+    }
+    return false;
+}
+
+// Each missing privilege has the statement that grants it, and running the statements is enough.
+static void test_probe_names_missing_privileges(void **state)
+{
+    (void)state;
+    Error error = {0};
+    EngineInfo info = {0};
+    scratch_mysql_run(shared.source, "CREATE USER poor@'127.0.0.1' IDENTIFIED BY 'x'");
+    EngineSource source = scratch_mysql_source(shared.source);
+    secret_done(&source.password);
+    source.username = "poor";
+    source.password = secret_from_text("x");
+    assert_ok(engine_probe(engine_name, &source, 10000, &info, &error), &error);
+    assert_true(info.problem_count >= 3);
+    assert_true(has_problem(&info, REASON_SOURCE_PRIVILEGES, "REPLICATION SLAVE",
+                            "GRANT REPLICATION SLAVE ON *.* TO 'poor'@'127.0.0.1';"));
+    for (size_t i = 0; i < info.problem_count; i++) {
+        assert_int_equal(info.problems[i].reason, REASON_SOURCE_PRIVILEGES);
+        CLEANUP_FREE char *cure = string_copy(info.problems[i].cure);
+        *strrchr(cure, ';') = '\0';
+        scratch_mysql_run(shared.source, cure);
+    }
+    assert_ok(engine_probe(engine_name, &source, 10000, &info, &error), &error);
+    assert_int_equal(info.problem_count, 0);
+    secret_done(&source.password);
+    scratch_mysql_run(shared.source, "DROP USER poor@'127.0.0.1'");
+}
+
+static void test_probe_names_missing_settings(void **state)
+{
+    (void)state;
+    static const char *const bad[] = {"--skip-log-bin", NULL};
+    static const char *const bad_mysql[] = {"--skip-log-bin", "--gtid-mode=OFF",
+                                            "--enforce-gtid-consistency=OFF", NULL};
+    Error error = {0};
+    EngineInfo info = {0};
+    scratch_mysql_stop(shared.source);
+    shared.source->options = is_mysql ? bad_mysql : bad;
+    scratch_mysql_start(shared.source);
+    EngineSource source = scratch_mysql_source(shared.source);
+    assert_ok(engine_probe(engine_name, &source, 10000, &info, &error), &error);
+    assert_true(has_problem(&info, REASON_SOURCE_CONFIGURATION, "binary log is off", "log_bin"));
+    if (is_mysql) {
+        assert_true(has_problem(&info, REASON_SOURCE_CONFIGURATION, "gtid_mode",
+                                "SET PERSIST gtid_mode = ON"));
+    }
+    secret_done(&source.password);
+    scratch_mysql_stop(shared.source);
+    static const char *const none[] = {NULL};
+    shared.source->options = none;
+    scratch_mysql_start(shared.source);
+}
+
+static void test_seed_has_everything(void **state)
+{
+    (void)state;
+    cycle_backup(&shared.cycle, NULL, &shared.seed);
+    assert_true(shared.seed.checked_pages_files > 8);
+    assert_true(shared.seed.received_bytes > 100000);
+    assert_same_as_source(&shared.seed);
+}
+
+// A load of small transactions: each adds one row to shop.log.
+typedef struct Writer {
+    pthread_t thread;
+    atomic_bool is_stopping;
+    atomic_long count;
+} Writer;
+
+static void *write_load(void *argument)
+{
+    Writer *writer = argument;
+    while (!atomic_load(&writer->is_stopping)) {
+        if (scratch_mysql_try(shared.source,
+                              "INSERT INTO shop.log (text) VALUES (REPEAT('w', 100))")) {
+            atomic_fetch_add(&writer->count, 1);
+        }
+        clock_sleep_ms(1);
+    }
+    return NULL;
+}
+
+static void writer_start(Writer *writer)
+{
+    *writer = (Writer){0};
+    assert_int_equal(pthread_create(&writer->thread, NULL, write_load, writer), 0);
+}
+
+static void writer_stop(Writer *writer)
+{
+    atomic_store(&writer->is_stopping, true);
+    (void)pthread_join(writer->thread, NULL);
+    assert_true(atomic_load(&writer->count) > 0);
+}
+
+// The number of the last transaction in a position of one server: "0-1-42", "uuid:1-42".
+static int64_t last_transaction(const char *position)
+{
+    return strtoll(strrchr(position, '-') + 1, NULL, 10);
+}
+
+static int64_t log_rows(const CycleBackup *backup)
+{
+    Error error = {0};
+    CycleRun run = {0};
+    int port = 0;
+    assert_ok(cycle_serve(&shared.cycle, backup, &port, &run, &error), &error);
+    MysqlClient *client = connect_as(port, "app", "app-secret", &error);
+    assert_non_null(client);
+    CLEANUP_FREE char *text = scratch_mysql_rows(client, "SELECT COUNT(*) FROM shop.log");
+    mysql_client_free(client);
+    cycle_end(&run);
+    return strtoll(text, NULL, 10);
+}
+
+// Under constant writes, three generations deep: each backup has exactly the transactions up to its
+// checkpoint.
+static void test_generations_are_exact(void **state)
+{
+    (void)state;
+    CycleBackup generations[4] = {0};
+    Writer writer;
+    CLEANUP_FREE char *position =
+        scratch_mysql_text(shared.source, is_mysql ? "SELECT @@global.gtid_executed"
+                                                   : "SELECT @@global.gtid_binlog_pos");
+    int64_t before = last_transaction(position) -
+                     scratch_mysql_number(shared.source, "SELECT COUNT(*) FROM shop.log");
+    writer_start(&writer);
+    for (size_t i = 0; i < ARRAY_COUNT(generations); i++) {
+        cycle_backup(&shared.cycle, i == 0 ? NULL : &generations[i - 1], &generations[i]);
+    }
+    writer_stop(&writer);
+    for (size_t i = 0; i < ARRAY_COUNT(generations); i++) {
+        assert_int_equal(log_rows(&generations[i]),
+                         last_transaction(generations[i].checkpoint.position) - before);
+    }
+    assert_true(last_transaction(generations[3].checkpoint.position) >
+                last_transaction(generations[0].checkpoint.position));
+}
+
+// What happened after the seed is replayed: accounts and schema too, and nothing after the
+// checkpoint.
+static void test_accounts_and_schema_are_replayed(void **state)
+{
+    (void)state;
+    Error error = {0};
+    CycleRun run = {0};
+    Checkpoint checkpoint = {0};
+    CycleBackup backup = {0};
+    assert_ok(cycle_begin(&shared.cycle, &shared.seed, &run, &error), &error);
+    assert_ok(cycle_catch_up(&run, &error), &error);
+    scratch_mysql_run(shared.source, "CREATE USER late@'127.0.0.1' IDENTIFIED BY 'late-secret';\n"
+                                     "GRANT SELECT ON shop.* TO late@'127.0.0.1';\n"
+                                     "REVOKE reader FROM app@'127.0.0.1';\n"
+                                     "FLUSH PRIVILEGES;\n"
+                                     "CREATE TABLE shop.later (id INT PRIMARY KEY);\n"
+                                     "INSERT INTO shop.later VALUES (1);\n"
+                                     "CREATE EVENT shop.later_event ON SCHEDULE EVERY 1 DAY STARTS "
+                                     "'2035-01-01 00:00:00' DO DO 1;\n"
+                                     "INSERT INTO shop.parts VALUES (55, 'fires triggers');\n");
+    assert_ok(engine_checkpoint_take(run.engine, "", &checkpoint, &error), &error);
+    assert_true(checkpoint.taken_us > 0 && checkpoint.server_identity[0] != '\0');
+    scratch_mysql_run(shared.source, "INSERT INTO shop.later VALUES (2)");
+    assert_ok(cycle_finish(&run, &checkpoint, &backup, &error), &error);
+    cycle_end(&run);
+
+    int port = 0;
+    assert_ok(cycle_serve(&shared.cycle, &backup, &port, &run, &error), &error);
+    MysqlClient *late = connect_as(port, "late", "late-secret", &error);
+    assert_non_null(late);
+    CLEANUP_FREE char *rows = scratch_mysql_rows(late, "SELECT id FROM shop.later");
+    assert_string_equal(rows, "1");
+    mysql_client_free(late);
+    cycle_end(&run);
+    scratch_mysql_run(shared.source, "DELETE FROM shop.later WHERE id = 2");
+    cycle_backup(&shared.cycle, &backup, &backup);
+    assert_same_as_source(&backup);
+}
+
+// An idle shard costs almost nothing: neither bytes from the source nor changed extents.
+static void test_idle_generation_is_small(void **state)
+{
+    (void)state;
+    scratch_mysql_run(shared.source, "CREATE TABLE IF NOT EXISTS shop.bulk (id INT AUTO_INCREMENT "
+                                     "PRIMARY KEY, v VARCHAR(1000))");
+    scratch_mysql_run(shared.source, "INSERT INTO shop.bulk (v) SELECT REPEAT(UUID(), 27) FROM "
+                                     "information_schema.COLUMNS LIMIT 2000");
+    int doublings = getenv("CYCLE_DOUBLINGS") == NULL ? 4 : atoi(getenv("CYCLE_DOUBLINGS"));
+    for (int i = 0; i < doublings; i++) {
+        scratch_mysql_run(shared.source,
+                          "INSERT INTO shop.bulk (v) SELECT REPEAT(UUID(), 27) FROM shop.bulk");
+    }
+    CycleBackup seed = {0}, first = {0}, second = {0};
+    int64_t begin_ms = clock_monotonic_ms();
+    cycle_backup(&shared.cycle, NULL, &seed);
+    int64_t seeded_ms = clock_monotonic_ms();
+    cycle_backup(&shared.cycle, &seed, &first);
+    int64_t first_ms = clock_monotonic_ms();
+    cycle_backup(&shared.cycle, &first, &second);
+    print_message(
+        "size %lld; received %lld, %lld, %lld; changed extents %lld, %lld; ms %lld, %lld, %lld\n",
+        (long long)seed.size_bytes, (long long)seed.received_bytes, (long long)first.received_bytes,
+        (long long)second.received_bytes, (long long)first.changed_bytes,
+        (long long)second.changed_bytes, (long long)(seeded_ms - begin_ms),
+        (long long)(first_ms - seeded_ms), (long long)(clock_monotonic_ms() - first_ms));
+    assert_true(first.received_bytes > 0 && first.received_bytes < 200000);
+    assert_true(second.received_bytes < 200000);
+    assert_true(second.changed_bytes < 4 * 1024 * 1024);
+}
+
+static void test_source_restarts_in_the_middle(void **state)
+{
+    (void)state;
+    Error error = {0};
+    CycleRun run = {0};
+    Checkpoint checkpoint = {0};
+    CycleBackup backup = {0};
+    assert_ok(cycle_begin(&shared.cycle, &shared.seed, &run, &error), &error);
+    assert_ok(cycle_catch_up(&run, &error), &error);
+    scratch_mysql_kill(shared.source);
+    EngineProgress progress = {0};
+    bool is_caught_up = true;
+    for (int i = 0; i < 20; i++) {
+        assert_ok(engine_position(run.engine, &progress, &is_caught_up, &error), &error);
+        clock_sleep_ms(50);
+    }
+    assert_false(is_caught_up); // what the source has is not known
+    scratch_mysql_start(shared.source);
+    scratch_mysql_run(shared.source, "INSERT INTO shop.log (text) VALUES ('after the restart')");
+    int64_t deadline_ms = clock_monotonic_ms() + 30000;
+    while (!is_caught_up && clock_monotonic_ms() < deadline_ms) {
+        assert_ok(engine_position(run.engine, &progress, &is_caught_up, &error), &error);
+        clock_sleep_ms(50);
+    }
+    assert_true(is_caught_up);
+    assert_ok(engine_checkpoint_take(run.engine, "", &checkpoint, &error), &error);
+    scratch_mysql_stop(
+        shared.source); // nothing more is needed from it but the probe of cycle_finish
+    scratch_mysql_start(shared.source);
+    assert_ok(cycle_finish(&run, &checkpoint, &backup, &error), &error);
+    cycle_end(&run);
+    assert_same_as_source(&backup);
+}
+
+// A checkpoint that never arrives: bounded, named, and a cancel ends the wait sooner.
+static void test_stall_and_cancel(void **state)
+{
+    (void)state;
+    Error error = {0};
+    CycleRun run = {0};
+    Checkpoint checkpoint = {0};
+    assert_ok(cycle_begin(&shared.cycle, &shared.seed, &run, &error), &error);
+    assert_ok(cycle_catch_up(&run, &error), &error);
+    scratch_mysql_run(shared.source, "INSERT INTO shop.log (text) VALUES ('x')");
+    assert_ok(engine_checkpoint_take(run.engine, "", &checkpoint, &error), &error);
+    // A hundred transactions that will not come.
+    int64_t number = last_transaction(checkpoint.position) + 100;
+    char *last = strrchr(checkpoint.position, '-') + 1;
+    (void)snprintf(last, sizeof(checkpoint.position) - (size_t)(last - checkpoint.position), "%lld",
+                   (long long)number);
+    int64_t begin_ms = clock_monotonic_ms();
+    assert_int_not_equal(engine_replay_to(run.engine, &checkpoint, 2000, NULL, NULL, &error),
+                         STATUS_OK);
+    assert_int_equal(error.reason, REASON_REPLAY_STALLED);
+    assert_true(clock_monotonic_ms() - begin_ms < 15000);
+
+    assert_int_equal(kill(shared.source->pid, SIGSTOP), 0); // accepts connections and says nothing
+    atomic_store(&shared.cycle.cancel.is_requested, true);
+    begin_ms = clock_monotonic_ms();
+    EngineProgress progress = {0};
+    bool is_caught_up = false;
+    assert_int_not_equal(engine_position(run.engine, &progress, &is_caught_up, &error), STATUS_OK);
+    assert_int_equal(error.reason, REASON_CANCELED);
+    assert_true(clock_monotonic_ms() - begin_ms < 1000);
+    assert_int_equal(kill(shared.source->pid, SIGCONT), 0);
+    atomic_store(&shared.cycle.cancel.is_requested, false);
+    cycle_end(&run);
+}
+
+static void assert_follow_fails(const CycleBackup *parent, Reason reason)
+{
+    Error error = {0};
+    CycleRun run = {0};
+    int64_t begin_ms = clock_monotonic_ms();
+    assert_ok(cycle_begin(&shared.cycle, parent, &run, &error), &error);
+    Status status = cycle_catch_up(&run, &error);
+    if (status == STATUS_OK || error.reason != reason) {
+        print_error("wanted %s, got %s: %s\n", reason_slug(reason),
+                    status == STATUS_OK ? "ok" : reason_slug(error.reason), error.message);
+        fail();
+    }
+    assert_true(error.hint[0] != '\0');
+    assert_true(clock_monotonic_ms() - begin_ms < 20000);
+    cycle_end(&run);
+}
+
+static void test_purged_logs_are_named_at_once(void **state)
+{
+    (void)state;
+    scratch_mysql_run(
+        shared.source,
+        "FLUSH BINARY LOGS;\nINSERT INTO shop.log (text) VALUES ('p');\nFLUSH BINARY LOGS;\n");
+    CLEANUP_FREE char *logs = scratch_mysql_text(shared.source, "SHOW BINARY LOGS");
+    char *last = strrchr(logs, '\n') + 1;
+    *strchr(last, '|') = '\0';
+    CLEANUP_FREE char *purge = string_format("PURGE BINARY LOGS TO '%s'", last);
+    scratch_mysql_run(shared.source, purge);
+    assert_follow_fails(&shared.seed, REASON_LOGS_GONE);
+}
+
+// The source forgot transactions that the parent has: restored from an old copy, or failed over
+// without them.
+static void test_diverged_sources_are_refused(void **state)
+{
+    (void)state;
+    CycleBackup backup = {0};
+    cycle_backup(&shared.cycle, NULL, &backup);
+    if (is_mysql) {
+        scratch_mysql_run(shared.source, "RESET BINARY LOGS AND GTIDS");
+    } else {
+        scratch_mysql_run(shared.source, "RESET MASTER");
+    }
+    assert_follow_fails(&backup, REASON_SOURCE_DIVERGED);
+    if (!is_mysql) {
+        // Another server wrote the same numbers, and more: only its binary logs tell that ours is
+        // not among them.
+        scratch_mysql_run(shared.source, "SET GLOBAL server_id = 77");
+        CLEANUP_FREE char *set =
+            string_format("SET GLOBAL gtid_binlog_state = '0-77-%lld'",
+                          (long long)last_transaction(backup.checkpoint.position) - 1);
+        scratch_mysql_run(shared.source, set);
+        scratch_mysql_run(shared.source, "INSERT INTO shop.log (text) VALUES ('e1');\n"
+                                         "INSERT INTO shop.log (text) VALUES ('e2');\n"
+                                         "INSERT INTO shop.log (text) VALUES ('e3');\n");
+        assert_follow_fails(&backup, REASON_SOURCE_DIVERGED);
+    }
+}
+
+static void test_wrong_credentials_are_named(void **state)
+{
+    (void)state;
+    Error error = {0};
+    CycleRun run = {0};
+    scratch_mysql_run(shared.source, "REVOKE REPLICATION SLAVE ON *.* FROM holdfast@'127.0.0.1'");
+    CycleBackup backup = {0};
+    assert_ok(cycle_begin(&shared.cycle, NULL, &run, &error), &error);
+    assert_int_not_equal(cycle_catch_up(&run, &error), STATUS_OK);
+    assert_int_equal(error.reason, REASON_SOURCE_PRIVILEGES);
+    assert_contains(error.hint, "REPLICATION SLAVE");
+    scratch_mysql_run(shared.source, "GRANT REPLICATION SLAVE ON *.* TO holdfast@'127.0.0.1'");
+    error_clear(&error);
+    assert_ok(cycle_catch_up(&run, &error), &error);
+    // The password is nowhere in what a backup holds.
+    Checkpoint checkpoint = {0};
+    assert_ok(engine_checkpoint_take(run.engine, "", &checkpoint, &error), &error);
+    assert_ok(cycle_finish(&run, &checkpoint, &backup, &error), &error);
+    const char *const arguments[] = {"grep", "-rlF", SCRATCH_MYSQL_PASSWORD, backup.directory,
+                                     NULL};
+    ProcessOptions options = {.arguments = arguments};
+    CLEANUP(buffer_done) Buffer output = {0};
+    buffer_init(&output, 4096);
+    assert_int_not_equal(process_run(&options, 60000, REASON_INTERNAL, &output, &error),
+                         STATUS_OK); // nothing found
+    assert_string_equal(buffer_text(&output), "");
+    assert_null(strstr(backup.engine_state, "word"));
+    cycle_end(&run);
+}
+
+static void flip_byte(const char *path, off_t offset)
+{
+    CLEANUP(fd_closep) int fd = open(path, O_RDWR | O_CLOEXEC);
+    uint8_t byte = 0;
+    assert_int_equal(pread(fd, &byte, 1, offset), 1);
+    byte ^= 0x10;
+    assert_int_equal(pwrite(fd, &byte, 1, offset), 1);
+}
+
+// Every byte counts: one flipped bit anywhere in a tablespace is found, and named.
+static void test_bad_pages_are_found(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *path;
+        off_t offset;
+        int page;
+    } damages[] = {{"shop/log.ibd", 3 * 16384 + 8000, 3},
+                   {"shop/log.ibd", 3 * 16384 + 24, 3},
+                   {"shop/packed.ibd", 4 * 8192 + 4000, 4},
+                   {"ibdata1", 16384 + 100, 1},
+                   {"shop/log.ibd", 60, 0}};
+    for (size_t i = 0; i < ARRAY_COUNT(damages); i++) {
+        Error error = {0};
+        CycleRun run = {0};
+        CycleBackup backup = {0};
+        Checkpoint checkpoint = {0};
+        assert_ok(cycle_begin(&shared.cycle, &shared.seed, &run, &error), &error);
+        // No source is needed: the parent's own position is the checkpoint.
+        EngineProgress progress = {0};
+        bool is_caught_up = false;
+        assert_ok(engine_position(run.engine, &progress, &is_caught_up, &error), &error);
+        memcpy(checkpoint.position, progress.position, sizeof(checkpoint.position));
+        CLEANUP(arena_freep) Arena *arena = arena_new();
+        const char *engine_state = NULL;
+        EngineLayout layout = {0};
+        assert_ok(engine_replay_to(run.engine, &checkpoint, 1000, NULL, NULL, &error), &error);
+        assert_ok(engine_stop(run.engine, arena, &engine_state, &error), &error);
+        CLEANUP_FREE char *path = path_join(run.data_directory, damages[i].path);
+        flip_byte(path, damages[i].offset);
+        assert_ok(engine_layout(run.engine, arena, &layout, &error), &error);
+        for (size_t file = 0; file < layout.file_count; file++) {
+            if (text_equal(layout.files[file].path, damages[i].path)) {
+                CLEANUP_FREE char *data = NULL;
+                size_t size = 0;
+                int64_t bad_page = -1;
+                assert_ok(file_read(path, 256 * 1024 * 1024, &data, &size, &error), &error);
+                assert_false(layout.files[file].check(layout.files[file].context,
+                                                      (const uint8_t *)data, size, 0, &bad_page));
+                assert_int_equal(bad_page, damages[i].page);
+            }
+        }
+        cycle_end(&run);
+        (void)backup;
+    }
+}
+
+static void test_bad_parents_are_named(void **state)
+{
+    (void)state;
+    Error error = {0};
+    CycleRun run = {0};
+    CycleBackup bad = shared.seed;
+    // The directory holds another state than the manifest says.
+    char *position = strstr(bad.engine_state, "\"position\":\"");
+    assert_non_null(position);
+    position[strlen("\"position\":\"")] = '9';
+    assert_int_not_equal(cycle_begin(&shared.cycle, &bad, &run, &error), STATUS_OK);
+    assert_int_equal(error.reason, REASON_PARENT_UNRESTORABLE);
+    cycle_end(&run);
+
+    bad = shared.seed;
+    memcpy(bad.version, "5.1.1", 6);
+    assert_int_not_equal(cycle_begin(&shared.cycle, &bad, &run, &error), STATUS_OK);
+    assert_int_equal(error.reason, REASON_ENGINE_VERSION);
+    cycle_end(&run);
+
+    CLEANUP_FREE char *system = path_join(shared.seed.directory, "ibdata1");
+    CLEANUP_FREE char *aside = path_join(shared.seed.directory, "aside");
+    assert_int_equal(rename(system, aside), 0);
+    assert_int_not_equal(cycle_begin(&shared.cycle, &shared.seed, &run, &error), STATUS_OK);
+    assert_int_equal(error.reason, REASON_PARENT_UNRESTORABLE);
+    assert_int_equal(rename(aside, system), 0);
+    cycle_end(&run);
+}
+
+static void test_prepared_directory(void **state)
+{
+    (void)state;
+    Error error = {0};
+    CycleRun run = {0};
+    int64_t started_ms = -1;
+    assert_ok(cycle_begin(&shared.cycle, &shared.seed, &run, &error),
+              &error); // only for its directories
+    assert_int_equal(
+        engine_serve(run.engine, "1.0", shared.seed.engine_state, 0, &started_ms, &error),
+        STATUS_FAILED_PRECONDITION);
+    cycle_end(&run);
+    int port = 0;
+    assert_ok(cycle_serve(&shared.cycle, &shared.seed, &port, &run, &error), &error);
+    CycleRun second = {0};
+    int other_port = 0;
+    assert_ok(cycle_serve(&shared.cycle, &shared.seed, &other_port, &second, &error), &error);
+    cycle_end(&second);
+    cycle_end(&run);
+}
+
+// What `--hold` of this program does: an engine whose owner is killed.
+static void hold(const char *root, const char *backup_directory, const char *version,
+                 const char *engine_state)
+{
+    Error error = {0};
+    ScratchMysql source = {.is_mysql = is_mysql, .port = 1};
+    Cycle cycle = {.source = &source,
+                   .launcher = program_path,
+                   .root = (char *)(uintptr_t)root,
+                   .count = 5000};
+    CycleBackup backup = {0};
+    CycleRun run = {0};
+    (void)snprintf(backup.directory, sizeof(backup.directory), "%s", backup_directory);
+    (void)snprintf(backup.version, sizeof(backup.version), "%s", version);
+    (void)snprintf(backup.engine_state, sizeof(backup.engine_state), "%s", engine_state);
+    if (cycle_begin(&cycle, &backup, &run, &error) != STATUS_OK) {
+        (void)fprintf(stderr, "%s\n", error.message);
+        exit(1);
+    }
+    CLEANUP_FREE char *ready = path_join(root, "ready");
+    write_file(ready, "");
+    for (;;) {
+        (void)pause();
+    }
+}
+
+static int count_engines(const char *root)
+{
+    CLEANUP_FREE char *pattern = string_format("datadir=%s/data", root);
+    const char *const arguments[] = {"pgrep", "-f", "-c", pattern, NULL};
+    ProcessOptions options = {.arguments = arguments};
+    CLEANUP(buffer_done) Buffer output = {0};
+    buffer_init(&output, 4096);
+    Error error = {0};
+    (void)process_run(&options, 10000, REASON_INTERNAL, &output, &error);
+    return atoi(buffer_text(&output));
+}
+
+static void test_engine_dies_with_its_owner(void **state)
+{
+    (void)state;
+    CLEANUP(temp_dir_removep) char *root = temp_dir_new();
+    CLEANUP_FREE char *ready = path_join(root, "ready");
+    const char *const arguments[] = {program_path,
+                                     "--hold",
+                                     root,
+                                     shared.seed.directory,
+                                     shared.seed.version,
+                                     shared.seed.engine_state,
+                                     NULL};
+    ProcessOptions options = {.arguments = arguments, .new_session = true};
+    Error error = {0};
+    pid_t pid = 0;
+    assert_ok(process_spawn(&options, &pid, &error), &error);
+    int64_t deadline_ms = clock_monotonic_ms() + 30000;
+    while (access(ready, F_OK) != 0 && clock_monotonic_ms() < deadline_ms) {
+        clock_sleep_ms(20);
+    }
+    assert_int_equal(access(ready, F_OK), 0);
+    assert_int_equal(count_engines(root), 1);
+    assert_int_equal(kill(pid, SIGKILL), 0); // the owner alone, not its group
+    bool is_done = false;
+    int code = 0;
+    assert_ok(process_wait(pid, 10000, &is_done, &code, &error), &error);
+    deadline_ms = clock_monotonic_ms() + 10000;
+    while (count_engines(root) > 0 && clock_monotonic_ms() < deadline_ms) {
+        clock_sleep_ms(20);
+    }
+    assert_int_equal(count_engines(root), 0);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc > 2 && text_equal(argv[1], "--child")) {
+        return child_main(argc, argv);
+    }
+    ssize_t size = readlink("/proc/self/exe", program_path, sizeof(program_path) - 1);
+    assert_true(size > 0);
+    scratch_mysql_drop_root(argv);
+    if (argc == 6 && text_equal(argv[1], "--hold")) {
+        hold(argv[2], argv[3], argv[4], argv[5]);
+    }
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_probe),
+        cmocka_unit_test(test_probe_names_missing_privileges),
+        cmocka_unit_test(test_probe_names_missing_settings),
+        cmocka_unit_test(test_seed_has_everything),
+        cmocka_unit_test(test_generations_are_exact),
+        cmocka_unit_test(test_accounts_and_schema_are_replayed),
+        cmocka_unit_test(test_bad_pages_are_found),
+        cmocka_unit_test(test_bad_parents_are_named),
+        cmocka_unit_test(test_prepared_directory),
+        cmocka_unit_test(test_engine_dies_with_its_owner),
+        cmocka_unit_test(test_source_restarts_in_the_middle),
+        cmocka_unit_test(test_stall_and_cancel),
+        cmocka_unit_test(test_wrong_credentials_are_named),
+        cmocka_unit_test(test_idle_generation_is_small),
+        cmocka_unit_test(test_purged_logs_are_named_at_once),
+        cmocka_unit_test(test_diverged_sources_are_refused),
+    };
+    cmocka_set_test_filter(argc == 2 ? argv[1] : NULL);
+    return cmocka_run_group_tests(tests, set_up_group, tear_down_group);
+}
