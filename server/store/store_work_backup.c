@@ -9,98 +9,37 @@
 #include <string.h>
 
 #define SERVER_LIVES "interval '30 s'"
-#define AGE_MS(moment)                                                                             \
-    "coalesce((extract(epoch FROM clock_timestamp() - " moment ") * 1000)::bigint, -1)"
 #define IS_AWAY                                                                                    \
     "(i.provider_id <> '' AND NOT EXISTS (SELECT FROM servers v"                                   \
     " WHERE v.id::text = split_part(i.provider_id, '/', 1)"                                        \
     " AND v.last_seen_at > now() - " SERVER_LIVES "))"
 
+// Ages are in milliseconds, NULL for never. Of the silence, the time when no server was there to be
+// heard by does not count.
 static const char SELECT_SHARDS[] =
-    "SELECT sb.id AS shard_backup_id, sb.shard_id, s.name AS shard_name, sb.state, "
-    "sb.parent_id,"
-    " s.placement_provider AS provider, sb.attempt_count,"
+    "SELECT sb.id AS shard_backup_id, sb.shard_id, s.name AS shard_name, sb.state, sb.parent_id,"
+    " sb.reason, sb.message, s.placement_provider AS provider, sb.attempt_count,"
     // Failures that led to another way (a new copy, an older parent) do not use up the tries.
     " (SELECT count(*) FROM attempts f WHERE f.shard_backup_id = sb.id"
     "   AND f.state IN ('failed', 'lost') AND (f.is_seed OR f.reason NOT IN ('logs-gone',"
     "   'source-diverged', 'engine-version', 'parent-unrestorable', 'object-corrupt',"
     "   'object-missing', 'page-corrupt'))) AS plain_failure_count,"
     " a.id AS attempt_id, a.state AS attempt_state, a.reason AS attempt_reason, a.is_seed,"
-    " a.ready_at IS NOT NULL AS is_ready, a.checkpoint_position <> '' AS "
-    "has_checkpoint," AGE_MS("a.ready_at") " AS ready_age_ms," AGE_MS(
-        "a.finished_at") " AS attempt_ended_age_ms," AGE_MS("a.started_at") " AS "
-                                                                            "attempt_age_ms,"
-                                                                            " i.id AS "
-                                                                            "instance_id, "
-                                                                            "i.state AS "
-                                                                            "instance_state, "
-                                                                            "i.joined_at IS "
-                                                                            "NOT NULL AS "
-                                                                            "is_joined,"
-                                                                            " " IS_AWAY
-                                                                            " AS is_home_away, "
-                                                                            "i.state <> "
-                                                                            "'destroyed' AS "
-                                                                            "is_instance_"
-                                                                            "alive," AGE_MS(
-                                                                                "GREATEST(i."
-                                                                                "last_seen_at, "
-                                                                                "i.joined_at, "
-                                                                                "a.started_at, "
-                                                                                "(SELECT "
-                                                                                "min(v.started_"
-                                                                                "at) FROM "
-                                                                                "servers v"
-                                                                                " WHERE "
-                                                                                "v.last_seen_"
-                                                                                "at > now() "
-                                                                                "-"
-                                                                                " " SERVER_LIVES
-                                                                                "))") " AS "
-                                                                                      "silence_"
-                                                                                      "ms"
-                                                                                      " FROM "
-                                                                                      "shard_"
-                                                                                      "backups "
-                                                                                      "sb JOIN "
-                                                                                      "shards "
-                                                                                      "s ON "
-                                                                                      "s.id = "
-                                                                                      "sb."
-                                                                                      "shard_id"
-                                                                                      " LEFT "
-                                                                                      "JOIN "
-                                                                                      "LATERAL "
-                                                                                      "(SELECT "
-                                                                                      "* FROM "
-                                                                                      "attempts"
-                                                                                      " WHERE "
-                                                                                      "shard_"
-                                                                                      "backup_"
-                                                                                      "id = "
-                                                                                      "sb.id"
-                                                                                      "  ORDER "
-                                                                                      "BY "
-                                                                                      "epoch "
-                                                                                      "DESC "
-                                                                                      "LIMIT "
-                                                                                      "1) a ON "
-                                                                                      "true"
-                                                                                      " LEFT "
-                                                                                      "JOIN "
-                                                                                      "instance"
-                                                                                      "s i ON "
-                                                                                      "i.id = "
-                                                                                      "a."
-                                                                                      "instance"
-                                                                                      "_id"
-                                                                                      " WHERE "
-                                                                                      "sb."
-                                                                                      "backup_"
-                                                                                      "id = $1 "
-                                                                                      "ORDER "
-                                                                                      "BY "
-                                                                                      "s.name";
+    " a.ready_at IS NOT NULL AS is_ready, a.checkpoint_position <> '' AS has_checkpoint,"
+    " (extract(epoch FROM clock_timestamp() - a.ready_at) * 1000)::bigint AS ready_age_ms,"
+    " (extract(epoch FROM clock_timestamp() - a.finished_at) * 1000)::bigint AS attempt_ended_age_ms,"
+    " (extract(epoch FROM clock_timestamp() - a.started_at) * 1000)::bigint AS attempt_age_ms,"
+    " i.id AS instance_id, i.state AS instance_state, i.joined_at IS NOT NULL AS is_joined,"
+    " " IS_AWAY " AS is_home_away, i.state <> 'destroyed' AS is_instance_alive,"
+    " i.message AS instance_message,"
+    " (extract(epoch FROM clock_timestamp() - GREATEST(i.last_seen_at, i.joined_at, a.started_at,"
+    "  (SELECT min(v.started_at) FROM servers v WHERE v.last_seen_at > now() - " SERVER_LIVES
+    "  ))) * 1000)::bigint AS silence_ms"
+    " FROM shard_backups sb JOIN shards s ON s.id = sb.shard_id"
+    " LEFT JOIN LATERAL (SELECT * FROM attempts WHERE shard_backup_id = sb.id"
+    "  ORDER BY epoch DESC LIMIT 1) a ON true"
+    " LEFT JOIN instances i ON i.id = a.instance_id"
+    " WHERE sb.backup_id = $1 ORDER BY s.name";
 
 static void shard_fill(const StoreRows *rows, int index, ShardRun *ret_shard)
 {
@@ -126,6 +65,7 @@ static void shard_fill(const StoreRows *rows, int index, ShardRun *ret_shard)
         .attempt_age_ms = store_integer(rows, index, "attempt_age_ms", -1),
         .instance_id = store_value(rows, index, "instance_id"),
         .instance_state = store_value(rows, index, "instance_state"),
+        .instance_message = store_value(rows, index, "instance_message"),
         .is_joined = store_boolean(rows, index, "is_joined"),
         .is_home_away = store_boolean(rows, index, "is_home_away"),
         .silence_ms = store_integer(rows, index, "silence_ms", -1),
@@ -162,10 +102,9 @@ Status store_backup_run_lock(StoreTransaction *transaction, Arena *arena, const 
         transaction, arena,
         "SELECT b.id, b.state, b.barrier, b.database_id, d.name AS database_name, d.engine,"
         " b.repository_id, b.cancel_requested_at IS NOT NULL AS is_cancel_requested,"
-        " b.set_written_at IS NOT NULL AS is_set_written, b.created_at," AGE_MS(
-            "b.barrier_at") " AS barrier_age_ms"
-                            " FROM backups b JOIN databases d ON d.id = b.database_id WHERE b.id = "
-                            "$1 FOR UPDATE OF b",
+        " b.set_written_at IS NOT NULL AS is_set_written, b.created_at,"
+        " (extract(epoch FROM clock_timestamp() - b.barrier_at) * 1000)::bigint AS barrier_age_ms"
+        " FROM backups b JOIN databases d ON d.id = b.database_id WHERE b.id = $1 FOR UPDATE OF b",
         STORE_PARAMETERS(backup_id), &rows, error));
     *ret_run = NULL;
     if (rows.count == 0) {

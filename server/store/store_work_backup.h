@@ -17,7 +17,7 @@ typedef struct ShardRun {
     bool is_seed;
     bool is_ready, has_checkpoint;
     int64_t ready_age_ms, attempt_ended_age_ms, attempt_age_ms;
-    const char *instance_id, *instance_state;
+    const char *instance_id, *instance_state, *instance_message;
     bool is_joined;          // ever
     bool is_home_away;       // its server has not been seen lately
     int64_t silence_ms;      // since it was heard, not counting time when no server was there

@@ -62,7 +62,8 @@ static bool is_lost(const WorkerOptions *options, const ShardRun *shard, Loss *r
 {
     *ret_loss = (Loss){.state = "lost", .reason = REASON_INSTANCE_LOST};
     if (!shard->is_instance_alive || text_equal(shard->instance_state, "destroying")) {
-        ret_loss->message = "the instance disappeared";
+        ret_loss->message = text_is_empty(shard->instance_message) ? "the instance disappeared"
+                                                                   : shard->instance_message;
         return true;
     }
     if (!shard->is_joined && shard->is_home_away) {
