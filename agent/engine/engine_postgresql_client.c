@@ -18,6 +18,9 @@
 
 #define POLL_SLICE_MS 200 // how soon a cancel is seen
 #define SYSTEM_CA_PATH "/etc/ssl/certs/ca-certificates.crt"
+// Instead of libpq's defaults in the user's home: neither certificates nor authorities of this
+// machine's user count.
+#define ABSENT_PATH "/nonexistent"
 #define KEYWORD_COUNT_MAX 20
 
 typedef struct Keywords {
@@ -226,9 +229,8 @@ Status postgresql_connect(const EngineSource *source, const char *database, int6
     keywords_add(&keywords, "user", source->username);
     keywords_add(&keywords, "password", secret_text(&source->password));
     keywords_add(&keywords, "sslmode", tls_mode_of(source));
-    if (verifies_tls(source)) {
-        keywords_add(&keywords, "sslrootcert", ca_path);
-    }
+    keywords_add(&keywords, "sslrootcert", verifies_tls(source) ? ca_path : ABSENT_PATH);
+    keywords_add(&keywords, "sslcert", ABSENT_PATH);
     if (text_equal(database, POSTGRESQL_REPLICATION)) {
         keywords_add(&keywords, "replication", "true");
         keywords_add(&keywords, "dbname", "replication");
@@ -416,9 +418,9 @@ bool postgresql_conninfo(const EngineSource *source, const char *passfile, const
     append_quoted(conninfo, "user", source->username);
     append_quoted(conninfo, "passfile", passfile);
     append_quoted(conninfo, "sslmode", tls_mode_of(source));
-    if (verifies_tls(source)) {
-        append_quoted(conninfo, "sslrootcert", ca_path != NULL ? ca_path : SYSTEM_CA_PATH);
-    }
+    const char *authority = ca_path != NULL ? ca_path : SYSTEM_CA_PATH;
+    append_quoted(conninfo, "sslrootcert", verifies_tls(source) ? authority : ABSENT_PATH);
+    append_quoted(conninfo, "sslcert", ABSENT_PATH);
     append_quoted(conninfo, "application_name", "holdfast");
     append_quoted(conninfo, "connect_timeout", "20");
     append_quoted(conninfo, "keepalives_idle", "20");

@@ -139,7 +139,10 @@ void scratch_postgres_start(ScratchPostgres *server)
     CLEANUP_FREE char *port = string_format("port=%d", server->port);
     CLEANUP_FREE char *sockets =
         string_format("unix_socket_directories=%s", server->socket_directory);
-    const char *arguments[] = {program, "-D", server->directory, "-c", port, "-c", sockets, NULL};
+    // A failing test leaves its scope by longjmp: the server must end with the test's process at
+    // the latest.
+    const char *arguments[] = {"setpriv", "--pdeathsig", "KILL", program, "-D", server->directory,
+                               "-c",      port,          "-c",   sockets, NULL};
     ProcessOptions process = {
         .arguments = arguments, .output_path = server->log_path, .new_session = true};
     Error error = {0};

@@ -62,6 +62,12 @@ void cycle_copy_tree(const char *from, const char *to)
 Cycle *cycle_new(const char *directory, int number, const ScratchPostgres *source,
                  const char *agent_program)
 {
+    return cycle_new_verified(directory, number, source, agent_program, NULL);
+}
+
+Cycle *cycle_new_verified(const char *directory, int number, const ScratchPostgres *source,
+                          const char *agent_program, const char *authority_pem)
+{
     Cycle *cycle = mem_alloc(sizeof(*cycle));
     CLEANUP_FREE char *base = string_format("%s/%d", directory, number);
     assert_int_equal(mkdir(base, 0700), 0);
@@ -71,6 +77,11 @@ Cycle *cycle_new(const char *directory, int number, const ScratchPostgres *sourc
     assert_int_equal(mkdir(cycle->work, 0700), 0);
     cycle->instance_id = string_format("instance-%d", number);
     cycle->source = cycle_source(source);
+    if (authority_pem != NULL) {
+        cycle->source.host = "localhost";
+        cycle->source.tls_mode = "verify-full";
+        cycle->source.tls_ca_pem = authority_pem;
+    }
     EngineInfo info;
     Error error = {0};
     assert_ok(engine_probe("postgresql", &cycle->source, 5000, &info, &error), &error);

@@ -23,6 +23,9 @@ typedef struct Cycle {
 
 Cycle *cycle_new(const char *directory, int number, const ScratchPostgres *source,
                  const char *agent_program);
+// The same over TLS: the source is "localhost" and must prove it with this authority.
+Cycle *cycle_new_verified(const char *directory, int number, const ScratchPostgres *source,
+                          const char *agent_program, const char *authority_pem);
 void cycle_free(Cycle *cycle); // closes the engine; NULL is fine
 // Seeds or adopts, starts and follows; waits until caught up; takes a checkpoint; replays, stops,
 // publishes, commits.

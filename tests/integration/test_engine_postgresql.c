@@ -5,6 +5,7 @@
 #include "agent/engine/child.h"
 #include "agent/engine/engine.h"
 #include "common/clock.h"
+#include "common/crypto.h"
 #include "common/file.h"
 #include "common/memory.h"
 #include "common/process.h"
@@ -162,6 +163,22 @@ static void test_prepared_directory_opens_by_hand_at_the_checkpoint(void **state
     cycle_take(cycle);
     scratch_postgres_run(primary, "INSERT INTO mark VALUES ('late')");
     cycle_finish(cycle);
+
+    // Started just as they are, the files hold nothing behind the checkpoint.
+    CLEANUP_FREE char *plain_data = path_join(directory, "plain");
+    CLEANUP_FREE char *plain_log = path_join(directory, "plain.log");
+    CLEANUP_FREE char *plain_conf = path_join(plain_data, "postgresql.auto.conf");
+    cycle_copy_tree(cycle->published, plain_data);
+    write_file(plain_conf, "archive_mode = off\n");
+    ScratchPostgres plain = {.directory = plain_data,
+                             .socket_directory = directory,
+                             .log_path = plain_log,
+                             .port = scratch_postgres_free_port()};
+    scratch_postgres_start(&plain);
+    CLEANUP_FREE char *plain_marks =
+        scratch_postgres_text(&plain, "SELECT string_agg(text, ' ') FROM mark");
+    assert_string_equal(plain_marks, "before");
+    scratch_postgres_stop(&plain);
 
     CLEANUP_FREE char *data = path_join(directory, "by-hand");
     CLEANUP_FREE char *work = path_join(directory, "w");
@@ -340,6 +357,60 @@ static void test_source_restarts_in_the_middle(void **state)
     cycle_free(seed);
 }
 
+static void test_tls_is_verified(void **state)
+{
+    (void)state;
+    CLEANUP(temp_dir_removep) char *directory = temp_dir_new();
+    CLEANUP(scratch_postgres_freep)
+    ScratchPostgres *primary = new_primary(directory, "primary", "");
+    char *certificate = NULL;
+    char *key = NULL;
+    char *other_certificate = NULL;
+    char *other_key = NULL;
+    Error error = {0};
+    assert_ok(crypto_self_signed_certificate("localhost", 1, &certificate, &key, &error), &error);
+    assert_ok(
+        crypto_self_signed_certificate("localhost", 1, &other_certificate, &other_key, &error),
+        &error);
+    CLEANUP_FREE char *certificate_path = path_join(primary->directory, "server.crt");
+    CLEANUP_FREE char *key_path = path_join(primary->directory, "server.key");
+    CLEANUP_FREE char *hba = path_join(primary->directory, "pg_hba.conf");
+    write_file(certificate_path, certificate);
+    write_file(key_path, key);
+    assert_int_equal(chmod(key_path, 0600), 0);
+    write_file(hba, "local all all trust\nhostssl all all 127.0.0.1/32 scram-sha-256\n"
+                    "hostssl replication holdfast 127.0.0.1/32 scram-sha-256\n");
+    scratch_postgres_run(primary, "ALTER SYSTEM SET ssl = on");
+    scratch_postgres_stop(primary);
+    scratch_postgres_start(primary);
+
+    EngineSource source = cycle_source(primary);
+    EngineInfo info;
+    source.host = "localhost";
+    source.tls_mode = "verify-full";
+    source.tls_ca_pem = other_certificate;
+    assert_int_not_equal(engine_probe("postgresql", &source, 5000, &info, &error), STATUS_OK);
+    assert_int_equal(error.reason, REASON_SOURCE_TLS);
+    source.tls_ca_pem = certificate;
+    assert_ok(engine_probe("postgresql", &source, 5000, &info, &error), &error);
+    assert_int_equal(info.problem_count, 0);
+    source.tls_mode = "disable";
+    assert_int_not_equal(engine_probe("postgresql", &source, 5000, &info, &error), STATUS_OK);
+    assert_int_equal(error.reason, REASON_SOURCE_AUTHENTICATION);
+    secret_done(&source.password);
+
+    Cycle *seed = cycle_new_verified(directory, 0, primary, program_path, certificate);
+    cycle_run(seed, NULL);
+    Cycle *next = cycle_new_verified(directory, 1, primary, program_path, certificate);
+    cycle_run(next, seed);
+    cycle_free(next);
+    cycle_free(seed);
+    mem_free(certificate);
+    mem_free(key);
+    mem_free(other_certificate);
+    mem_free(other_key);
+}
+
 static void assert_problem(const EngineInfo *info, Reason reason, const char *message,
                            const char *cure)
 {
@@ -448,11 +519,11 @@ static void test_probe_finds_hba_and_standby(void **state)
     write_file(hba, "local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n");
     scratch_postgres_run(primary, "SELECT pg_reload_conf()");
     source.port = primary->port;
-    assert_ok(engine_probe("postgresql", &source, 5000, &info, &error), &error);
-    if (info.problem_count == 0) { // the reload takes a moment
-        clock_sleep_ms(300);
+    int64_t deadline_ms = clock_monotonic_ms() + 10000;
+    do { // the reload takes a moment
+        assert_true(clock_monotonic_ms() < deadline_ms);
         assert_ok(engine_probe("postgresql", &source, 5000, &info, &error), &error);
-    }
+    } while (info.problem_count == 0);
     assert_problem(&info, REASON_SOURCE_CONFIGURATION, "refuses replication connections",
                    "host replication holdfast 127.0.0.1/32 scram-sha-256");
     secret_done(&source.password);
@@ -468,7 +539,8 @@ static void test_a_killed_run_is_cleaned_up(void **state)
     char port[16];
     (void)snprintf(port, sizeof(port), "%d", primary->port);
     CLEANUP_FREE char *log = path_join(directory, "run.log");
-    const char *arguments[] = {program_path, "--hang", directory, port, NULL};
+    const char *arguments[] = {"setpriv", "--pdeathsig", "KILL", program_path,
+                               "--hang",  directory,     port,   NULL};
     ProcessOptions process = {.arguments = arguments, .output_path = log, .new_session = true};
     pid_t pid = 0;
     Error error = {0};
@@ -566,11 +638,18 @@ static void test_a_bad_page_is_found(void **state)
     CLEANUP_FREE char *data = path_join(directory, "checked");
     CLEANUP_FREE char *work = path_join(directory, "w");
     cycle_copy_tree(cycle->published, data);
+    // As from a source that keeps its configuration outside the data directory.
+    CLEANUP_FREE char *conf = path_join(data, "postgresql.conf");
+    CLEANUP_FREE char *hba = path_join(data, "pg_hba.conf");
+    assert_int_equal(unlink(conf), 0);
+    assert_int_equal(unlink(hba), 0);
     Error error = {0};
     int64_t started_ms;
     Engine *engine = cycle_open_restore(cycle, data, work, program_path);
     assert_ok(engine_serve(engine, cycle->version, cycle->state, 0, &started_ms, &error), &error);
     engine_close(engine);
+    assert_int_equal(access(conf, R_OK), 0);
+    assert_int_equal(access(hba, R_OK), 0);
     const char *arguments[] = {tool, "--check", "-D", data, NULL};
     ProcessOptions process = {.arguments = arguments};
     CLEANUP(buffer_done) Buffer output = {0};
@@ -681,6 +760,9 @@ static void test_a_transaction_with_many_subtransactions(void **state)
     CLEANUP_FREE char *psql = scratch_postgres_program("psql");
     CLEANUP_FREE char *log = path_join(directory, "psql.log");
     const char *arguments[] = {
+        "setpriv",
+        "--pdeathsig",
+        "KILL",
         psql,
         "-X",
         "-h",
@@ -770,6 +852,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_probe_of_a_ready_source),
         cmocka_unit_test(test_probe_names_everything_missing),
         cmocka_unit_test(test_probe_finds_hba_and_standby),
+        cmocka_unit_test(test_tls_is_verified),
         cmocka_unit_test(test_generations_follow_each_other_exactly),
         cmocka_unit_test(test_prepared_directory_opens_by_hand_at_the_checkpoint),
         cmocka_unit_test(test_idle_generation_is_small),
