@@ -89,9 +89,9 @@ static Status instance_read_join(Instance *instance, Error *error)
     if (text_is_empty(instance->certificate_pem)) {
         return error_set(error, REASON_INVALID, "join.json has no certificate_pem to trust");
     }
-    if (instance->deadman_ms <= 0 || instance->lifetime_ms <= 0) {
+    if (instance->deadman_ms <= 0 || instance->lifetime_ms < 0) {
         return error_set(error, REASON_INVALID,
-                         "join.json must give a deadman_ms and a lifetime_ms above 0");
+                         "join.json must give a deadman_ms above 0 and a lifetime_ms of 0 or more");
     }
     return instance_read_addresses(instance, join, error);
 }

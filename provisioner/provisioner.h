@@ -25,7 +25,7 @@ typedef struct LaunchSpec {
     const Secret *join_secret;    // single use
     const char *region, *zone;
     int64_t deadman_ms;
-    int64_t lifetime_ms;          // at most; it ends itself then
+    int64_t lifetime_ms;          // at most; it ends itself then; 0: no limit (a serving restore)
 } LaunchSpec;
 
 typedef struct ComputeInstance {
