@@ -137,6 +137,7 @@ Status time_zones_get(TimeZones *zones, StoreTransaction *transaction, Arena *ar
     }
     StoreRows rows;
     int64_t from_us = after_us - 3 * US_PER_DAY;
+    from_us -= from_us % US_PER_DAY; // changes are looked for by whole minutes from here
     RETURN_IF_ERROR(store_time_zone_changes(transaction, arena, name, from_us, CRON_YEAR_COUNT + 2,
                                             &rows, error));
     TimeZone *zone = arena_alloc(arena, sizeof(*zone));

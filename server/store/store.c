@@ -32,6 +32,14 @@ void store_result_clearp(PGresult **result)
     *result = NULL;
 }
 
+// Notices, and the last words of a server that ends a connection, would go to stderr, among our
+// log's lines.
+static void on_notice(void *context, const PGresult *result)
+{
+    (void)context;
+    (void)result;
+}
+
 Status store_connect(const Store *store, PGconn **ret_handle, Error *error)
 {
     // What comes before dbname can be overridden by the URL, what comes after cannot.
@@ -42,6 +50,7 @@ Status store_connect(const Store *store, PGconn **ret_handle, Error *error)
     if (handle == NULL) {
         mem_exhausted();
     }
+    PQsetNoticeReceiver(handle, on_notice, NULL);
     if (PQstatus(handle) != CONNECTION_OK) {
         char message[512];
         snprintf(message, sizeof(message), "%s", PQerrorMessage(handle));
