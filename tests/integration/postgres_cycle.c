@@ -2,6 +2,7 @@
 // One backup of a scratch PostgreSQL server, step by step.
 #include "tests/integration/postgres_cycle.h"
 
+#include "agent/engine/child.h"
 #include "agent/engine/engine_postgres_page.h"
 #include "common/arena.h"
 #include "common/clock.h"
@@ -360,4 +361,62 @@ int64_t cycle_changed_bytes(const Cycle *parent, const Cycle *cycle)
     Error error = {0};
     assert_ok(dir_walk(cycle->published, count_changes_of, &walk, &error), &error);
     return walk.changed_bytes;
+}
+
+ScratchPostgres *cycle_new_primary(const char *directory, const char *name, const char *settings)
+{
+    ScratchPostgres *server = scratch_postgres_new(directory, name, settings);
+    scratch_postgres_run(
+        server, "CREATE TABLE mark(text text); CREATE TABLE load(id bigserial, v text);"
+                "INSERT INTO load(v) SELECT repeat('y', 200) FROM generate_series(1, 20000)");
+    return server;
+}
+
+// Rows of a served backup, as the user of the source sees them.
+void cycle_assert_marks(const Cycle *cycle, const char *expected)
+{
+    Arena *arena = arena_new();
+    CLEANUP_FREE char *data = string_format("%s-restored", cycle->published);
+    CLEANUP_FREE char *work = string_format("%s-work", cycle->published);
+    cycle_copy_tree(cycle->published, data);
+    int port = scratch_postgres_free_port();
+    int64_t started_ms = -1;
+    Error error = {0};
+    Engine *engine = cycle_open_restore(cycle, data, work, cycle_program());
+    assert_ok(engine_serve(engine, cycle->version, cycle->state, port, &started_ms, &error),
+              &error);
+    assert_in_range(started_ms, 1, 30000);
+    CLEANUP_FREE char *marks =
+        scratch_postgres_text_at("127.0.0.1", port, "reader", "readers' password",
+                                 "SELECT string_agg(text, ' ' ORDER BY text) FROM mark");
+    assert_string_equal(marks, expected);
+    assert_ok(engine_check_alive(engine, &error), &error);
+    engine_close(engine);
+    Error removal = {0};
+    assert_ok(dir_remove_all(data, &removal), &removal);
+    arena_free(arena);
+}
+
+static char program_path[4096];
+
+const char *cycle_program(void)
+{
+    return program_path;
+}
+
+bool cycle_prepare(int argc, char **argv, int *ret_exit_code)
+{
+    if (argc > 2 && text_equal(argv[1], "--child")) {
+        *ret_exit_code = child_main(argc, argv);
+        return true;
+    }
+    if (!scratch_postgres_is_installed()) {
+        (void)fprintf(stderr, "PostgreSQL is not installed: skipped\n");
+        *ret_exit_code = 77;
+        return true;
+    }
+    ssize_t size = readlink("/proc/self/exe", program_path, sizeof(program_path) - 1);
+    assert_true(size > 0);
+    scratch_postgres_drop_root();
+    return false;
 }

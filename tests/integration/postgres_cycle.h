@@ -47,3 +47,13 @@ int cycle_timeline(const Cycle *cycle); // that its engine state says
 bool cycle_check_pages(const Cycle *cycle, char ret_file[256], int64_t *ret_page);
 int64_t cycle_changed_bytes(const Cycle *parent, const Cycle *cycle); // in pieces of 64 KiB
 bool cycle_try_sql(const ScratchPostgres *server, const char *sql);   // false: it did not work out
+// A scratch server with the tables `mark` and `load`.
+ScratchPostgres *cycle_new_primary(const char *directory, const char *name, const char *settings);
+// Serves the published files and compares the rows of `mark`, as the role `reader` of the source
+// sees them.
+void cycle_assert_marks(const Cycle *cycle, const char *expected);
+
+// For main(): true when the program is to end with that code: it was the launcher of a child, or
+// PostgreSQL is missing.
+bool cycle_prepare(int argc, char **argv, int *ret_exit_code);
+const char *cycle_program(void); // this test program, which is also the launcher of engine children
