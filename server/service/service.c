@@ -247,13 +247,20 @@ Status service_finish(Service *service, ServiceCall *call, StoreTransaction **tr
     return STATUS_OK;
 }
 
-// What went wrong inside is for the log; the caller gets no SQL.
+// What went wrong inside is for the log; the caller gets no SQL, and does not learn where the
+// database is.
 static Status hide_internal(const ServiceMethod *method, const ServiceCall *call, Error *error)
 {
-    if (error->reason != REASON_INTERNAL) {
+    if (error->reason != REASON_INTERNAL && error->reason != REASON_DATABASE_UNREACHABLE) {
         return error->status;
     }
     const char *request_id = call->request_id != NULL ? call->request_id : "";
+    if (error->reason == REASON_DATABASE_UNREACHABLE) {
+        log_error_record(LOG_WARNING, LOG_MODULE, error, "a request found no database", "method",
+                         method->name, "request_id", request_id, NULL);
+        error_set(error, REASON_DATABASE_UNREACHABLE, "Holdfast's PostgreSQL cannot be reached");
+        return error_hint(error, "try again; the server's log has the cause");
+    }
     log_error_record(LOG_ERROR, LOG_MODULE, error, "a request failed inside", "method",
                      method->name, "request_id", request_id, NULL);
     error_set(error, REASON_INTERNAL, "something went wrong inside Holdfast");

@@ -200,7 +200,8 @@ Status service_probe_database(Service *service, ServiceCall *call, const Protobu
     const Holdfast__V1__ProbeDatabaseRequest *request = (const void *)message;
     RETURN_IF_ERROR(check_name("database", request->database, error));
     if (text_is_empty(service->agent_program)) {
-        return error_set(error, REASON_PRECONDITION, "this server has no agent program");
+        error_set(error, REASON_PRECONDITION, "this server has no agent program to probe with");
+        return error_hint(error, "install holdfast-agent beside holdfastd, or set its path");
     }
     ProbeRun run = {.program = service->agent_program};
     Status status = prepare(service, call, request->database, &run, error);
