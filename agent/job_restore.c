@@ -26,6 +26,7 @@ typedef struct RestoreJob {
     JobRepository repository;
     Manifest *manifest;
     Engine *engine;
+    const char *directory; // the target; our own, gone with the instance, when none was named
     const char *partial_directory; // beside the target; "": the target itself
     bool is_ours;                  // the target was filled by us: a failure empties it again
     int64_t restore_ms, start_ms, size_bytes;
@@ -35,7 +36,7 @@ typedef struct RestoreJob {
 
 static Status restore_check_target(const RestoreJob *restore, Error *error)
 {
-    const char *directory = restore->assignment->directory;
+    const char *directory = restore->directory;
     if (directory[0] != '/') {
         return error_set(error, REASON_INVALID, "the target '%s' is not an absolute path",
                          directory);
@@ -62,7 +63,7 @@ static bool can_be_renamed_onto(const char *directory, const char *parent)
 
 static Status restore_choose_partial(RestoreJob *restore, Error *error)
 {
-    const char *directory = restore->assignment->directory;
+    const char *directory = restore->directory;
     char *parent = arena_string(restore->arena, directory);
     size_t size = strlen(parent);
     while (size > 1 && parent[size - 1] == '/') {
@@ -87,7 +88,7 @@ static Status restore_move_into_place(RestoreJob *restore, Error *error)
     if (text_is_empty(restore->partial_directory)) {
         return STATUS_OK;
     }
-    const char *directory = restore->assignment->directory;
+    const char *directory = restore->directory;
     if (rename(restore->partial_directory, directory) != 0) {
         restore->is_ours = false;
         if (errno == ENOTEMPTY || errno == EEXIST) {
@@ -110,7 +111,7 @@ static void restore_remove_remains(RestoreJob *restore, Reason reason)
     }
     // Filled by somebody else between our look and the first write: not ours to remove.
     bool is_ours = restore->is_ours && reason != REASON_TARGET_NOT_EMPTY;
-    if (is_ours && dir_remove_all(restore->assignment->directory, &error) != STATUS_OK) {
+    if (is_ours && dir_remove_all(restore->directory, &error) != STATUS_OK) {
         log_error_record(LOG_WARNING, LOG_MODULE, &error, "a failed restore stays, ignoring it",
                          NULL);
     }
@@ -132,7 +133,7 @@ static Status restore_files(RestoreJob *restore, Error *error)
         .repository = restore->repository.repository,
         .key = &restore->repository.key,
         .manifest = restore->manifest,
-        .directory = restore->is_ours ? assignment->directory : restore->partial_directory,
+        .directory = restore->is_ours ? restore->directory : restore->partial_directory,
         .progress = job_progress(restore->job),
     };
     MaterializeResult result = {0};
@@ -152,7 +153,7 @@ static Status restore_serve(RestoreJob *restore, Error *error)
     agent_state_phase(restore->job->state, HOLDFAST__V1__PHASE__PHASE_START, NULL);
     const EngineOptions options = {
         .engine = restore->manifest->engine,
-        .data_directory = assignment->directory,
+        .data_directory = restore->directory,
         .work_directory = restore->job->instance->work_directory,
         .instance_id = restore->job->instance->instance_id,
         .shard_id = assignment->shard_id,
@@ -202,8 +203,11 @@ Status job_restore_run(const Job *job, const Holdfast__V1__RestoreAssignment *as
 {
     RestoreJob restore = {
         .job = job, .assignment = assignment, .arena = arena_new(), .partial_directory = ""};
+    // Servers may do without a place of their own: they are looked at and stopped.
+    bool is_ours = assignment->port > 0 && text_is_empty(assignment->directory);
+    restore.directory = is_ours ? job->instance->data_directory : assignment->directory;
     log_info("restore begins", "restore", assignment->restore_id, "shard", assignment->shard_name,
-             "manifest", assignment->manifest_id, "directory", assignment->directory, NULL);
+             "manifest", assignment->manifest_id, "directory", restore.directory, NULL);
     Status status = restore_execute(&restore, error);
     if (status != STATUS_OK) {
         job_failed(job, error);

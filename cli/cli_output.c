@@ -97,22 +97,30 @@ char *output_bytes(Arena *arena, int64_t size_bytes)
 
 char *output_duration(Arena *arena, double seconds)
 {
+    if (seconds < 1) {
+        return arena_format(arena, "%.0fms", seconds * 1000);
+    }
     if (seconds < 10) {
         return arena_format(arena, "%.1fs", seconds);
     }
+    static const struct {
+        int64_t seconds;
+        const char *word;
+    } units[] = {{86400, "d"}, {3600, "h"}, {60, "m"}, {1, "s"}};
     int64_t whole = (int64_t)llround(seconds);
-    if (whole < 60) {
-        return arena_format(arena, "%llds", (long long)whole);
+    size_t unit = 0;
+    while (whole < units[unit].seconds) {
+        unit++;
     }
-    if (whole < 3600) {
-        return arena_format(arena, "%lldm %llds", (long long)(whole / 60), (long long)(whole % 60));
+    int64_t count = whole / units[unit].seconds;
+    // The next smaller unit says enough, and nothing when it is 0.
+    int64_t rest =
+        unit + 1 < ARRAY_COUNT(units) ? whole % units[unit].seconds / units[unit + 1].seconds : 0;
+    if (rest == 0) {
+        return arena_format(arena, "%lld%s", (long long)count, units[unit].word);
     }
-    if (whole < 86400) {
-        return arena_format(arena, "%lldh %lldm", (long long)(whole / 3600),
-                            (long long)(whole % 3600 / 60));
-    }
-    return arena_format(arena, "%lldd %lldh", (long long)(whole / 86400),
-                        (long long)(whole % 86400 / 3600));
+    return arena_format(arena, "%lld%s %lld%s", (long long)count, units[unit].word, (long long)rest,
+                        units[unit + 1].word);
 }
 
 bool duration_from_json(const char *text, double *ret_seconds)

@@ -69,8 +69,8 @@ typedef struct Command {
     const CommandOption *options; // or NULL
     const char *list_key;         // the answer is a list under this key, in pages
     const ViewColumn *columns;    // of the list
-    int limit;                    // of a list: how many at most unless --limit says so
-    const char *done;             // said after success instead of the answer: "created"
+    int limit;        // of a list: how many at most unless --limit says so; 0: it has no pages
+    const char *done; // said after success instead of the answer: "created"
     Status (*run)(Cli *cli, const Invocation *invocation,
                   Error *error); // NULL: one REST call, as said above
     const char *details;         // more help, or NULL

@@ -237,19 +237,32 @@ Status command_list(Cli *cli, const char *path, const char *query, const char *l
     return STATUS_OK;
 }
 
+// Only lists with a limit come in pages.
+static Status fetch_list(Cli *cli, const Invocation *invocation, int64_t limit, Json **ret_list,
+                         bool *ret_has_more, Error *error)
+{
+    const Command *command = invocation->command;
+    const char *path = command_path(cli, invocation);
+    const char *query = command_query(cli, invocation);
+    if (command->limit == 0) {
+        *ret_has_more = false;
+        return cli_get(cli, path, query, ret_list, error);
+    }
+    return command_list(cli, path, query, command->list_key, (int)MIN(limit, 1000000), ret_list,
+                        ret_has_more, error);
+}
+
 static Status run_list(Cli *cli, const Invocation *invocation, Error *error)
 {
     const Command *command = invocation->command;
     const char *limit_text = invocation_option(invocation, "limit");
-    int64_t limit = command->limit > 0 ? command->limit : LIMIT_PAGE_SIZE;
+    int64_t limit = command->limit;
     if (limit_text != NULL && (!text_to_int64(limit_text, &limit) || limit < 1)) {
         return error_set(error, REASON_INVALID, "--limit wants a number above 0");
     }
     CLEANUP(json_freep) Json *list = NULL;
     bool has_more = false;
-    RETURN_IF_ERROR(command_list(cli, command_path(cli, invocation), command_query(cli, invocation),
-                                 command->list_key, (int)MIN(limit, 1000000), &list, &has_more,
-                                 error));
+    RETURN_IF_ERROR(fetch_list(cli, invocation, limit, &list, &has_more, error));
     if (cli->is_json) {
         output_json(list);
     } else {

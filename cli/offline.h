@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 
-// `repository check|init|create-key ...`, `repository list|show ... --repository LOCATION`, `restore --offline ...`.
+// `repository check|init|create-key ...`, `repository list|show ... --repository LOCATION`,
+// `restore --offline ...`.
 bool offline_is_meant(int argument_count, char **arguments);
 int offline_run(int argument_count, char **arguments); // the exit code

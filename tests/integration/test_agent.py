@@ -259,6 +259,14 @@ def test_seed_then_increment_then_restore(agents, home, sources, engine):
     again.server.say(stop={"why": "enough"})
     assert again.wait() == 5
 
+    own = agents()  # a server without a place of its own: everything goes with the instance
+    own.server.say(restore={**assignment, "restore_id": str(uuid.uuid4()), "directory": "", "port": port})
+    own.server.wait_for("restore_done")
+    assert rows_at(engine, port) == expected_rows(count + 100)
+    assert os.listdir(os.path.join(own.directory, "data"))
+    own.server.say(stop={"why": "enough"})
+    assert own.wait() == 0, own.log()
+
     plain = agents()
     target = os.path.join(os.path.dirname(target), "plain")
     plain.server.say(restore={**assignment, "restore_id": str(uuid.uuid4()), "directory": target, "port": 0})

@@ -198,6 +198,22 @@ def test_details_show_sizes_times_and_lists(server):
     assert "message" not in result.stdout
 
 
+def test_a_list_without_pages_is_asked_for_plainly(server):
+    server.on("GET", "/v1/databases/shop/policies/p/retention", {"verdicts": [
+        {"backup_id": "b1", "is_kept": False, "why": "older than keep_for 7d", "stored_bytes": 1024}]})
+    result = run(server, "policy", "retention", "shop", "p")
+    assert result.stdout.splitlines()[1].split(None, 5) == ["b1", "-", "no", "1.0", "KiB", "older than keep_for 7d"]
+    assert server.last()["query"] == ""
+
+
+@pytest.mark.parametrize("seconds, text", [("0.012s", "12ms"), ("9.94s", "9.9s"), ("60s", "1m"), ("61s", "1m 1s"), ("3600s", "1h"),
+                                           ("604800s", "7d"), ("90000s", "1d 1h")])
+def test_durations_are_short(server, seconds, text):
+    server.on("GET", "/v1/backups/b1", {"checkpoint_skew": seconds})
+    server.on("GET", "/v1/backups/b1/shards", {"shards": []})
+    assert f"checkpoint_skew:       {text}\n" in run(server, "backup", "show", "b1").stdout
+
+
 PROBLEMS = [("not-found", 404, 3), ("already-exists", 409, 4), ("invalid-argument", 400, 2), ("backup-running", 409, 5),
             ("etag-mismatch", 412, 5), ("permission-denied", 403, 6), ("unauthenticated", 401, 6), ("resource-exhausted", 429, 7),
             ("deadline-exceeded", 504, 8), ("internal", 500, 1), ("a-newer-one", 409, 5)]
