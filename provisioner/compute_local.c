@@ -31,7 +31,8 @@
 
 typedef struct LocalDriver {
     ComputeDriver base;
-    char *directory;     // canonical, as the kernel shows working directories
+    char *directory; // canonical, as the kernel shows working directories
+    char *log_directory;
     char *agent_program; // absolute
     int64_t grace_ms;
     pthread_mutex_t mutex; // one launch or terminate at a time; guards the children
@@ -152,7 +153,7 @@ static Status refuse_ended(LocalDriver *driver, const char *instance_id, Error *
     Buffer log;
     buffer_init(&log, 512);
     Error ignored = {0};
-    (void)local_read_log(driver->directory, instance_id, &log, &ignored);
+    (void)local_read_log(driver->directory, driver->log_directory, instance_id, &log, &ignored);
     error_set(error, REASON_LAUNCH_FAILED, "the agent of instance %s has ended already",
               instance_id);
     if (log.size > 0) {
@@ -307,14 +308,14 @@ static Status local_terminate(ComputeDriver *base, const char *instance_id, Erro
         end_processes(driver, instance_id, processes, count, since_us);
         return STATUS_OK;
     }
-    return local_remove(driver->directory, instance_id, error);
+    return local_remove(driver->directory, driver->log_directory, instance_id, error);
 }
 
 static Status local_fetch_log(ComputeDriver *base, const char *instance_id, Buffer *buffer,
                               Error *error)
 {
     LocalDriver *driver = (LocalDriver *)base;
-    return local_read_log(driver->directory, instance_id, buffer, error);
+    return local_read_log(driver->directory, driver->log_directory, instance_id, buffer, error);
 }
 
 static void local_free(ComputeDriver *base)
@@ -322,6 +323,7 @@ static void local_free(ComputeDriver *base)
     LocalDriver *driver = (LocalDriver *)base;
     (void)pthread_mutex_destroy(&driver->mutex);
     mem_free(driver->directory);
+    mem_free(driver->log_directory);
     mem_free(driver->agent_program);
     mem_free(driver->children);
     mem_free(driver);
@@ -355,6 +357,8 @@ Status compute_local_new(const LocalDriverOptions *options, ComputeDriver **ret_
     LocalDriver *driver = mem_alloc(sizeof(*driver));
     driver->base.operations = &LOCAL_OPERATIONS;
     driver->directory = string_copy(canonical);
+    driver->log_directory = options->log_directory != NULL ? string_copy(options->log_directory)
+                                                           : string_format("%s-logs", canonical);
     driver->agent_program = string_copy(options->agent_program);
     driver->grace_ms = options->grace_ms > 0 ? options->grace_ms : GRACE_MS_DEFAULT;
     (void)pthread_mutex_init(&driver->mutex, NULL); // cannot fail with default attributes

@@ -8,7 +8,7 @@
 //     terminate.json             when it was first asked to end
 //     lock                       held by the agent while it lives
 //     agent.log                  what it says
-//   <directory>/logs/<id>.log    of instances that are gone, the newest few
+//   <log directory>/<id>.log      of instances that are gone, the newest few
 //
 // A process belongs to an instance when its working directory is inside the instance's: that cannot be shed by changing the
 // process group, and PostgreSQL, which overwrites its environment, keeps it too.
@@ -45,6 +45,6 @@ bool local_read_process(const char *directory, const char *instance_id, ProcessI
 // When it was first asked to end: now, if this is the first time.
 Status local_mark_terminated(const char *directory, const char *instance_id, int64_t *ret_since_us, bool *ret_is_first, Error *error);
 bool local_is_terminated(const char *directory, const char *instance_id);
-Status local_read_log(const char *directory, const char *instance_id, Buffer *buffer, Error *error);
+Status local_read_log(const char *directory, const char *log_directory, const char *instance_id, Buffer *buffer, Error *error);
 // Moves the log away (keeping a bounded number of old ones), then removes the directory.
-Status local_remove(const char *directory, const char *instance_id, Error *error);
+Status local_remove(const char *directory, const char *log_directory, const char *instance_id, Error *error);

@@ -192,12 +192,14 @@ static Status append_tail(const char *path, Buffer *buffer, Error *error)
     return STATUS_OK;
 }
 
-static void kept_log_path(const char *directory, const char *name, char ret_path[LOCAL_PATH_SIZE])
+static void kept_log_path(const char *log_directory, const char *name,
+                          char ret_path[LOCAL_PATH_SIZE])
 {
-    local_path(directory, "logs", name, ret_path);
+    local_path(log_directory, name, NULL, ret_path);
 }
 
-Status local_read_log(const char *directory, const char *instance_id, Buffer *buffer, Error *error)
+Status local_read_log(const char *directory, const char *log_directory, const char *instance_id,
+                      Buffer *buffer, Error *error)
 {
     char path[LOCAL_PATH_SIZE];
     local_path(directory, instance_id, "agent.log", path);
@@ -206,20 +208,19 @@ Status local_read_log(const char *directory, const char *instance_id, Buffer *bu
     }
     char name[64];
     (void)snprintf(name, sizeof(name), "%s.log", instance_id);
-    kept_log_path(directory, name, path);
+    kept_log_path(log_directory, name, path);
     error_clear(error);
     return append_tail(path, buffer, error);
 }
 
 // Removes the oldest kept logs. Instance ids sort by time, so the smallest name is the oldest.
-static void prune_logs(const char *directory)
+static void prune_logs(const char *log_directory)
 {
     for (;;) {
         char path[LOCAL_PATH_SIZE];
         char oldest[256] = "";
         size_t count = 0;
-        local_path(directory, "logs", NULL, path);
-        CLEANUP(directory_closep) DIR *logs = opendir(path);
+        CLEANUP(directory_closep) DIR *logs = opendir(log_directory);
         struct dirent *entry = NULL;
         while (logs != NULL && (entry = readdir(logs)) != NULL) {
             if (!text_has_suffix(entry->d_name, ".log")) {
@@ -233,33 +234,33 @@ static void prune_logs(const char *directory)
         if (count <= LOG_KEEP_COUNT) {
             return;
         }
-        kept_log_path(directory, oldest, path);
+        kept_log_path(log_directory, oldest, path);
         if (unlink(path) != 0) {
             return; // the next removal tries again
         }
     }
 }
 
-static void keep_log(const char *directory, const char *instance_id)
+static void keep_log(const char *directory, const char *log_directory, const char *instance_id)
 {
     char from[LOCAL_PATH_SIZE];
     char to[LOCAL_PATH_SIZE];
     char name[64];
     Error ignored = {0}; // a log that cannot be kept must not keep the instance
-    local_path(directory, "logs", NULL, to);
-    (void)dir_create_all(to, 0700, &ignored);
+    (void)dir_create_all(log_directory, 0700, &ignored);
     (void)snprintf(name, sizeof(name), "%s.log", instance_id);
     local_path(directory, instance_id, "agent.log", from);
-    kept_log_path(directory, name, to);
+    kept_log_path(log_directory, name, to);
     if (rename(from, to) == 0) {
-        prune_logs(directory);
+        prune_logs(log_directory);
     }
 }
 
-Status local_remove(const char *directory, const char *instance_id, Error *error)
+Status local_remove(const char *directory, const char *log_directory, const char *instance_id,
+                    Error *error)
 {
     char path[LOCAL_PATH_SIZE];
-    keep_log(directory, instance_id);
+    keep_log(directory, log_directory, instance_id);
     local_path(directory, instance_id, NULL, path);
     return dir_remove_all(path, error);
 }

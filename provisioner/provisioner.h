@@ -50,6 +50,7 @@ size_t provisioner_providers(const Provisioner *provisioner, const char *const *
 
 typedef struct LocalDriverOptions {
     const char *directory;     // instances live in <directory>/<instance id>/
+    const char *log_directory; // the last logs of instances that are gone; NULL: <directory>-logs
     const char *agent_program; // path of holdfast-agent
     int64_t grace_ms;          // between asking an agent to end and killing it; 0: 15 s
 } LocalDriverOptions;

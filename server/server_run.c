@@ -153,7 +153,9 @@ static Status start_worker(Server *server, const ServerOptions *options, const c
 {
     const OptionSet *set = &options->set;
     ComputeDriver *local = NULL;
+    CLEANUP_FREE char *logs = string_format("%s/logs", options->data_directory);
     LocalDriverOptions driver = {.directory = options->instance_directory,
+                                 .log_directory = logs,
                                  .agent_program = options->agent_program};
     server->provisioner = provisioner_new();
     RETURN_IF_ERROR(compute_local_new(&driver, &local, error));

@@ -9,6 +9,7 @@
 #include "common/memory.h"
 #include "common/text.h"
 #include "server/service/agent_sessions_internal.h"
+#include "server/store/store_instance.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -347,6 +348,21 @@ Status agent_session_open(AgentSessions *sessions,
     return STATUS_OK;
 }
 
+// An agent whose stream ends comes back, or has died: somebody looks soon, instead of waiting for
+// its lease to end.
+static void ask_for_look(const AgentSession *session)
+{
+    Error error = {0};
+    CLEANUP(store_rollback) StoreTransaction *transaction = NULL;
+    if (store_begin(session->owner->options.store, &transaction, &error) != STATUS_OK ||
+        store_instance_look(transaction, session->instance_id, &error) != STATUS_OK ||
+        store_commit(&transaction, &error) != STATUS_OK) {
+        log_error_record(LOG_WARNING, LOG_MODULE, &error,
+                         "nobody could be told, the sweep will see it", "instance",
+                         session->instance_id, NULL);
+    }
+}
+
 void agent_session_close(AgentSession *session)
 {
     AgentSessions *sessions = session->owner;
@@ -359,6 +375,7 @@ void agent_session_close(AgentSession *session)
     (void)pthread_mutex_unlock(&sessions->mutex);
     if (session->is_joined) {
         log_info("an agent's stream has ended", "instance", session->instance_id, NULL);
+        ask_for_look(session);
     }
     mem_free(session);
 }

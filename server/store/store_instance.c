@@ -96,6 +96,20 @@ Status store_instance_launched(StoreTransaction *transaction, const char *id, co
         STORE_PARAMETERS(id, server_id, provider_id), error);
 }
 
+Status store_instance_look(StoreTransaction *transaction, const char *id, Error *error)
+{
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    StoreRows rows;
+    RETURN_IF_ERROR(store_query(transaction, arena,
+                                "SELECT split_part(provider_id, '/', 1) AS home FROM instances"
+                                " WHERE id = $1 AND state IN ('launched', 'joined')",
+                                STORE_PARAMETERS(id), &rows, error));
+    return rows.count == 0
+               ? STATUS_OK
+               : store_work_add(transaction, work_kind(arena, store_value(&rows, 0, "home")), id,
+                                300, error);
+}
+
 Status store_instance_request_destroy(StoreTransaction *transaction, const char *id,
                                       const char *message, Error *error)
 {

@@ -37,6 +37,8 @@ Status store_instance_lock(StoreTransaction *transaction, Arena *arena, const ch
 // Binds an intended instance that has no home to this server, and its work with it.
 Status store_instance_place(StoreTransaction *transaction, const char *id, const char *server_id, Error *error);
 Status store_instance_launched(StoreTransaction *transaction, const char *id, const char *server_id, const char *provider_id, Error *error);
+// Makes its home look whether it still runs: its agent's stream has ended.
+Status store_instance_look(StoreTransaction *transaction, const char *id, Error *error);
 // Fine when it is asked for already or gone. The message is kept if it is the first.
 Status store_instance_request_destroy(StoreTransaction *transaction, const char *id, const char *message, Error *error);
 // Observed gone: closes it and wakes what waits for it.

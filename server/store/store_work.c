@@ -53,9 +53,10 @@ Status store_work_claim(StoreTransaction *transaction, Arena *arena, const char 
 }
 
 Status store_work_finish(StoreTransaction *transaction, const char *server_id, const WorkItem *item,
-                         int64_t next_ms, bool is_failure, Error *error)
+                         int64_t next_ms, bool is_failure, bool *ret_is_due, Error *error)
 {
     CLEANUP(arena_freep) Arena *arena = arena_new();
+    StoreRows rows;
     if (next_ms < 0) {
         assert(!is_failure);
         RETURN_IF_ERROR(store_execute(
@@ -65,17 +66,20 @@ Status store_work_finish(StoreTransaction *transaction, const char *server_id, c
             STORE_PARAMETERS(server_id, item->kind, item->subject_id, item->due_at), error));
     }
     // Not deleted: it was added again meanwhile, and stays due when that said.
-    return store_execute(
+    RETURN_IF_ERROR(store_query(
         transaction, arena,
         "UPDATE work_items SET lease_until = NULL, lease_owner = NULL,"
         " tries = CASE WHEN $6 THEN tries + 1 ELSE 0 END,"
         " due_at = CASE WHEN due_at = $4 THEN clock_timestamp() + $5::float8 * interval '1 ms'"
         "  ELSE due_at END"
-        " WHERE kind = $2 AND subject_id = $3 AND lease_owner = $1",
+        " WHERE kind = $2 AND subject_id = $3 AND lease_owner = $1"
+        " RETURNING due_at <= clock_timestamp() AS is_due",
         STORE_PARAMETERS(server_id, item->kind, item->subject_id, item->due_at,
                          store_integer_parameter(arena, next_ms < 0 ? 0 : next_ms),
                          is_failure ? "true" : "false"),
-        error);
+        &rows, error));
+    *ret_is_due = rows.count == 1 && store_boolean(&rows, 0, "is_due");
+    return STATUS_OK;
 }
 
 Status store_work_renew(StoreTransaction *transaction, const char *server_id, int64_t lease_ms,

@@ -32,9 +32,9 @@ Status store_work_add(StoreTransaction *transaction, const char *kind, const cha
 Status store_work_claim(StoreTransaction *transaction, Arena *arena, const char *server_id, int64_t lease_ms, int limit,
                         WorkItem **ret_items, size_t *ret_count, Error *error);
 // Ends a claim. next_ms < 0: done, the row is deleted - unless it was added again meanwhile. Otherwise due again after next_ms.
-// A lease that was lost is left alone.
+// A lease that was lost is left alone. ret_is_due: it is due again at once (it was added while it was worked on).
 Status store_work_finish(StoreTransaction *transaction, const char *server_id, const WorkItem *item, int64_t next_ms, bool is_failure,
-                         Error *error);
+                         bool *ret_is_due, Error *error);
 Status store_work_renew(StoreTransaction *transaction, const char *server_id, int64_t lease_ms, const WorkItem *item, Error *error);
 // What an earlier run of this server held when it died: at once due again. Only one process can be this server.
 Status store_work_release(StoreTransaction *transaction, const char *server_id, Error *error);

@@ -14,7 +14,10 @@
 #include <string.h>
 
 #define LAUNCH_TRIES_MAX 4
-#define GONE_LOOK_MS 500
+#define GONE_LOOK_MS 200
+#define JOIN_LOOK_MS 2000
+#define RESTORE_LIFETIME_MS                                                                        \
+    (3650 * 86400 * INT64_C(1000)) // restored servers run until somebody stops them
 
 static Status read_instance(const WorkStep *step, InstanceRow **ret_row, Error *error)
 {
@@ -111,20 +114,25 @@ static Status bring_up(const WorkStep *step, const InstanceRow *row, int64_t *re
     RETURN_IF_ERROR(store_commit(&transaction, error));
     log_info("an instance is launched", "instance", row->id, "provider", row->provider,
              "provider_id", provider_id, NULL);
-    *ret_next_ms = WORK_DONE; // its end will be asked for
+    *ret_next_ms = JOIN_LOOK_MS;
     return STATUS_OK;
 }
 
-static Status is_listed(const WorkStep *step, const InstanceRow *row, bool *ret_is_listed,
-                        Error *error)
+// Does it run? Is anything of it left?
+static Status look_for(const WorkStep *step, const InstanceRow *row, bool *ret_is_there,
+                       bool *ret_is_running, Error *error)
 {
     ComputeInstance *instances = NULL;
     size_t count = 0;
+    *ret_is_there = false;
+    *ret_is_running = false;
     RETURN_IF_ERROR(provisioner_list(step->options->provisioner, row->provider, step->arena,
                                      &instances, &count, error));
-    *ret_is_listed = false;
     for (size_t i = 0; i < count; i++) {
-        *ret_is_listed |= text_equal(instances[i].instance_id, row->id);
+        if (text_equal(instances[i].instance_id, row->id)) {
+            *ret_is_there = true;
+            *ret_is_running = instances[i].is_running;
+        }
     }
     return STATUS_OK;
 }
@@ -133,9 +141,10 @@ static Status take_down(const WorkStep *step, const InstanceRow *row, int64_t *r
                         Error *error)
 {
     bool is_there = false;
+    bool is_running = false;
     RETURN_IF_ERROR(
         provisioner_terminate(step->options->provisioner, row->provider, row->id, error));
-    RETURN_IF_ERROR(is_listed(step, row, &is_there, error));
+    RETURN_IF_ERROR(look_for(step, row, &is_there, &is_running, error));
     if (is_there) {
         *ret_next_ms = GONE_LOOK_MS;
         return STATUS_OK;
@@ -154,6 +163,21 @@ static Status take_down(const WorkStep *step, const InstanceRow *row, int64_t *r
     return STATUS_OK;
 }
 
+// It should run. Until it has joined it is looked at; after that its stream ending brings us here.
+static Status watch(const WorkStep *step, const InstanceRow *row, int64_t *ret_next_ms,
+                    Error *error)
+{
+    bool is_there = false;
+    bool is_running = false;
+    RETURN_IF_ERROR(look_for(step, row, &is_there, &is_running, error));
+    if (!is_running) {
+        *ret_next_ms = 0;
+        return worker_lose_instance(step, row, error);
+    }
+    *ret_next_ms = text_equal(row->state, "joined") ? WORK_DONE : JOIN_LOOK_MS;
+    return STATUS_OK;
+}
+
 Status work_instance(const WorkStep *step, int64_t *ret_next_ms, Error *error)
 {
     InstanceRow *row = NULL;
@@ -168,5 +192,5 @@ Status work_instance(const WorkStep *step, int64_t *ret_next_ms, Error *error)
     if (text_equal(row->state, "intended")) {
         return bring_up(step, row, ret_next_ms, error);
     }
-    return STATUS_OK;
+    return watch(step, row, ret_next_ms, error);
 }

@@ -6,6 +6,7 @@
 // there is no sweep.
 #define LOG_MODULE "worker"
 #include "common/clock.h"
+#include "common/json.h"
 #include "common/log.h"
 #include "common/memory.h"
 #include "common/text.h"
@@ -107,7 +108,21 @@ static bool is_known(const InstanceRow *rows, size_t count, const char *id)
     return false;
 }
 
-// The last line that it wrote, for the person who wonders.
+// What the last line that it wrote says, for the person who wonders; a log line's message and error
+// when it is one.
+static const char *words_of(Arena *arena, const char *line)
+{
+    CLEANUP(json_freep) Json *json = NULL;
+    Error ignored = {0};
+    if (json_parse(line, strlen(line), &json, &ignored) != STATUS_OK) {
+        return line;
+    }
+    const char *message = json_get_text(json, "message", "");
+    const char *error = json_get_text(json, "error", "");
+    return error[0] == '\0' ? arena_string(arena, message)
+                            : arena_format(arena, "%s: %s", message, error);
+}
+
 static const char *last_words(const WorkStep *step, const char *provider, const char *instance_id)
 {
     Buffer log;
@@ -123,10 +138,28 @@ static const char *last_words(const WorkStep *step, const char *provider, const 
             text[--size] = '\0';
         }
         const char *line = strrchr(text, '\n');
-        words = line != NULL ? line + 1 : text;
+        words = words_of(step->arena, line != NULL ? line + 1 : text);
     }
     buffer_done(&log);
     return words;
+}
+
+Status worker_lose_instance(const WorkStep *step, const InstanceRow *row, Error *error)
+{
+    const char *words = last_words(step, row->provider, row->id);
+    const char *message =
+        words[0] == '\0'
+            ? "the instance disappeared"
+            : arena_format(step->arena, "the instance disappeared; its last words: %.600s", words);
+    CLEANUP(store_rollback) StoreTransaction *transaction = NULL;
+    RETURN_IF_ERROR(store_begin(step->options->store, &transaction, error));
+    RETURN_IF_ERROR(store_instance_request_destroy(transaction, row->id, message, error));
+    RETURN_IF_ERROR(store_work_add(transaction, row->backup_id != NULL ? WORK_BACKUP : WORK_RESTORE,
+                                   row->backup_id != NULL ? row->backup_id : row->subject_id, 0,
+                                   error));
+    RETURN_IF_ERROR(store_commit(&transaction, error));
+    log_warning("an instance is lost", "instance", row->id, "last_words", words, NULL);
+    return STATUS_OK;
 }
 
 // Store to machines: what should run and does not is lost. The list is older than the rows, so one
@@ -143,20 +176,7 @@ static Status find_lost(const WorkStep *step, const char *provider, const Instan
             (instance != NULL && instance->is_running)) {
             continue;
         }
-        const char *words = last_words(step, provider, row->id);
-        const char *message =
-            words[0] == '\0'
-                ? "the instance disappeared"
-                : arena_format(step->arena, "the instance disappeared; its last words: %.300s",
-                               words);
-        CLEANUP(store_rollback) StoreTransaction *transaction = NULL;
-        RETURN_IF_ERROR(store_begin(step->options->store, &transaction, error));
-        RETURN_IF_ERROR(store_instance_request_destroy(transaction, row->id, message, error));
-        RETURN_IF_ERROR(
-            store_work_add(transaction, row->backup_id != NULL ? WORK_BACKUP : WORK_RESTORE,
-                           row->backup_id != NULL ? row->backup_id : row->subject_id, 0, error));
-        RETURN_IF_ERROR(store_commit(&transaction, error));
-        log_warning("an instance is lost", "instance", row->id, "last_words", words, NULL);
+        RETURN_IF_ERROR(worker_lose_instance(step, row, error));
     }
     return STATUS_OK;
 }

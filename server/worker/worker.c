@@ -38,6 +38,7 @@ struct Worker {
     HeldItem *held;
     bool is_wanted, is_stopping, is_claiming;
     int64_t claimed_ms; // when it was last looked for work
+    int64_t due_ms;     // when something that we put off becomes due
     pthread_t *threads;
     int thread_count;
     pthread_t clock_thread;
@@ -139,6 +140,7 @@ static void claim(Worker *worker)
     Error error = {0};
     worker->is_wanted = false;
     worker->claimed_ms = clock_monotonic_ms();
+    worker->due_ms = INT64_MAX;
     (void)pthread_mutex_unlock(&worker->mutex);
     {
         CLEANUP(store_rollback) StoreTransaction *transaction = NULL;
@@ -179,8 +181,8 @@ static void wait_for_work(Worker *worker)
 {
     struct timespec until;
     (void)clock_gettime(CLOCK_MONOTONIC, &until);
-    int64_t wait_ms = POLL_MS - (clock_monotonic_ms() - worker->claimed_ms);
-    wait_ms = wait_ms < 10 ? 10 : wait_ms;
+    int64_t look_ms = MIN(worker->claimed_ms + POLL_MS, worker->due_ms);
+    int64_t wait_ms = MAX(look_ms - clock_monotonic_ms(), 10);
     until.tv_nsec += (wait_ms % 1000) * 1000000;
     until.tv_sec += wait_ms / 1000 + until.tv_nsec / 1000000000;
     until.tv_nsec %= 1000000000;
@@ -198,20 +200,34 @@ static int64_t backoff_ms(int tries)
     return MIN(delay_ms, BACKOFF_MS_MAX);
 }
 
-static void finish(const WorkerOptions *options, const WorkItem *item, int64_t next_ms,
+// True: it is due again at once.
+static bool finish(const WorkerOptions *options, const WorkItem *item, int64_t next_ms,
                    bool is_failure)
 {
     // When this fails the lease ends by itself and the step is done once more, which is harmless.
     Error error = {0};
     CLEANUP(store_rollback) StoreTransaction *transaction = NULL;
+    bool is_due = false;
     if (store_begin(options->store, &transaction, &error) != STATUS_OK ||
-        store_work_finish(transaction, options->server_id, item, next_ms, is_failure, &error) !=
-            STATUS_OK ||
+        store_work_finish(transaction, options->server_id, item, next_ms, is_failure, &is_due,
+                          &error) != STATUS_OK ||
         store_commit(&transaction, &error) != STATUS_OK) {
         log_error_record(LOG_WARNING, LOG_MODULE, &error,
                          "a step was done but could not be marked so; it will be done again",
                          "kind", item->kind, "subject", item->subject_id, NULL);
     }
+    return is_due;
+}
+
+static void finish_and_wake(Worker *worker, const WorkItem *item, int64_t next_ms, bool is_failure)
+{
+    bool is_due = finish(&worker->options, item, next_ms, is_failure);
+    (void)pthread_mutex_lock(&worker->mutex);
+    worker->is_wanted |= is_due;
+    if (next_ms >= 0) {
+        worker->due_ms = MIN(worker->due_ms, clock_monotonic_ms() + next_ms);
+    }
+    (void)pthread_mutex_unlock(&worker->mutex);
 }
 
 static void work_on(Worker *worker, const WorkItem *item)
@@ -225,15 +241,15 @@ static void work_on(Worker *worker, const WorkItem *item)
     if (function == NULL) {
         // Of a newer version that was here: left for it.
         log_warning("unknown kind of work", "kind", item->kind, "subject", item->subject_id, NULL);
-        finish(options, item, BACKOFF_MS_MAX, true);
+        finish_and_wake(worker, item, BACKOFF_MS_MAX, true);
         return;
     }
     if (function(&step, &next_ms, &error) != STATUS_OK) {
         worker_log_failure(item, &error);
-        finish(options, item, backoff_ms(item->tries), true);
+        finish_and_wake(worker, item, backoff_ms(item->tries), true);
         return;
     }
-    finish(options, item, next_ms, false);
+    finish_and_wake(worker, item, next_ms, false);
 }
 
 static void *work_main(void *context)
@@ -250,7 +266,9 @@ static void *work_main(void *context)
             drop(worker, held);
             continue;
         }
-        bool is_time = worker->is_wanted || clock_monotonic_ms() - worker->claimed_ms >= POLL_MS;
+        int64_t now_ms = clock_monotonic_ms();
+        bool is_time =
+            worker->is_wanted || now_ms - worker->claimed_ms >= POLL_MS || now_ms >= worker->due_ms;
         if (is_time && !worker->is_claiming) {
             worker->is_claiming = true;
             claim(worker);
@@ -377,6 +395,7 @@ Status worker_start(const WorkerOptions *options, Worker **ret_worker, Error *er
     assert(options->store != NULL && options->provisioner != NULL && options->thread_count > 0);
     Worker *worker = mem_alloc(sizeof(*worker));
     worker->options = *options;
+    worker->due_ms = INT64_MAX;
     if (worker->options.work_lease_ms <= 0) {
         worker->options.work_lease_ms = LEASE_MS_DEFAULT;
     }
@@ -403,7 +422,8 @@ static void give_back(Worker *worker)
 {
     while (worker->held != NULL) {
         assert(!worker->held->is_running);
-        finish(&worker->options, &worker->held->item, 0, false);
+        (void)finish(&worker->options, &worker->held->item, 0,
+                     false); // else its lease ends by itself
         drop(worker, worker->held);
     }
 }

@@ -8,6 +8,7 @@
 
 #include "common/arena.h"
 #include "server/service/time_zones.h"
+#include "server/store/store_instance.h"
 #include "server/store/store_work.h"
 #include "server/worker/worker.h"
 
@@ -44,6 +45,9 @@ typedef struct SweepMemory SweepMemory;
 SweepMemory *worker_sweep_memory(Worker *worker);
 SweepMemory *sweep_memory_new(void);
 void sweep_memory_free(SweepMemory *memory);
+
+// It should run and does not: its destruction is asked for, and who wanted it is woken.
+Status worker_lose_instance(const WorkStep *step, const InstanceRow *row, Error *error);
 
 // A failure while working, with what it was about; an error is logged once, here.
 void worker_log_failure(const WorkItem *item, const Error *error);
