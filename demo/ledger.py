@@ -64,7 +64,7 @@ def create(server, filler_bytes):
 
 
 def fill(server, cursor, rows):
-    """Filler rows made by the server itself: md5 texts, about as compressible as real data."""
+    """Filler rows made by the server itself: hashes, about as compressible as real data."""
     cursor.execute("SELECT coalesce(max(id), 0) FROM item")
     first = cursor.fetchone()[0] + 1
     for start in range(first, rows + 1, 20000):
@@ -79,7 +79,7 @@ def fill(server, cursor, rows):
             cursor.execute(
                 "INSERT INTO item WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 999), "
                 "g AS (SELECT %s + a.i * 1000 + b.i AS i FROM n a JOIN n b WHERE a.i < 20) "
-                "SELECT i, 0, repeat(concat(md5(i), md5(i * 7)), 14) FROM g WHERE i <= %s",
+                "SELECT i, 0, repeat(concat(sha2(i, 224), left(sha2(i * 7, 224), 8)), 14) FROM g WHERE i <= %s",
                 (start, end),
             )
 
