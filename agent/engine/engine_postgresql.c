@@ -106,7 +106,7 @@ static Status postgresql_open(const EngineOptions *options, const EngineSource *
 static void remove_work_files(const PostgresqlEngine *engine)
 {
     static const char *const names[] = {POSTGRESQL_CONF_NAME, POSTGRESQL_HBA_NAME,
-                                        POSTGRESQL_IDENT_NAME, "postgresql.log",
+                                        POSTGRESQL_IDENT_NAME, POSTGRESQL_LOG_NAME,
                                         "pg_basebackup.log"};
     for (size_t i = 0; i < ARRAY_COUNT(names); i++) {
         Error ignored = {0}; // the whole directory goes with the instance

@@ -2,6 +2,7 @@
 // Checkpoints: taking one on the source, and replaying exactly to it.
 #include "agent/engine/engine_postgresql.h"
 #include "common/clock.h"
+#include "common/crypto.h"
 #include "common/text.h"
 
 #include <assert.h>
@@ -16,12 +17,24 @@
 // Checkpoints
 // -----------------------------------------------------------------------------------------------------
 
-static bool is_plain_name(const char *name)
+#define SUFFIX_BYTES 4
+#define BASE_NAME_MAX (POSTGRESQL_NAME_SIZE - 1 - (2 * SUFFIX_BYTES + 1))
+
+// A name of our own making: recovery stops at the first restore point of that name, so none may
+// come twice, not even when an attempt is repeated.
+static bool make_unique_name(const char *name, char ret_name[POSTGRESQL_NAME_SIZE])
 {
+    uint8_t random[SUFFIX_BYTES];
+    char suffix[2 * SUFFIX_BYTES + 1];
     size_t length = strlen(name);
-    return length > 0 && length < POSTGRESQL_NAME_SIZE &&
-           strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.:") ==
-               length;
+    if (length == 0 || strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+                                    "0123456789-_.:") != length) {
+        return false;
+    }
+    crypto_random(random, sizeof(random));
+    hex_encode(random, sizeof(random), suffix);
+    (void)snprintf(ret_name, POSTGRESQL_NAME_SIZE, "%.*s-%s", BASE_NAME_MAX, name, suffix);
+    return true;
 }
 
 // The restore point's record stays in memory until something is flushed behind it: a transaction
@@ -66,18 +79,19 @@ Status postgresql_checkpoint_take(Engine *base, const char *name, Checkpoint *re
 {
     PostgresqlEngine *engine = (PostgresqlEngine *)base;
     assert(engine->receiver != NULL);
-    if (!is_plain_name(name)) {
+    char unique_name[POSTGRESQL_NAME_SIZE];
+    if (!make_unique_name(name, unique_name)) {
         return error_set(error, REASON_INVALID, "'%s' is not a name for a checkpoint", name);
     }
     // Nothing behind the restore point may reach the standby: hold, make it, go on up to it.
     postgresql_receiver_hold(engine->receiver);
     uint64_t lsn = 0;
     uint32_t timeline = 0;
-    Status status = create_restore_point(engine, name, &lsn, &timeline, error);
+    Status status = create_restore_point(engine, unique_name, &lsn, &timeline, error);
     if (status != STATUS_OK && error->reason == REASON_SOURCE_UNREACHABLE &&
         !postgresql_is_canceled(engine)) {
         error_clear(error); // the session may be of before a restart
-        status = create_restore_point(engine, name, &lsn, &timeline, error);
+        status = create_restore_point(engine, unique_name, &lsn, &timeline, error);
     }
     uint64_t earlier = engine->taken_lsn != 0 ? engine->taken_lsn : UINT64_MAX;
     postgresql_receiver_limit(engine->receiver, status == STATUS_OK ? lsn : earlier);
@@ -86,7 +100,7 @@ Status postgresql_checkpoint_take(Engine *base, const char *name, Checkpoint *re
     engine->taken_timeline = timeline;
     Checkpoint checkpoint = {.taken_us = clock_now_us()};
     postgresql_lsn_format(lsn, checkpoint.position);
-    (void)snprintf(checkpoint.name, sizeof(checkpoint.name), "%s", name);
+    (void)snprintf(checkpoint.name, sizeof(checkpoint.name), "%s", unique_name);
     (void)snprintf(checkpoint.server_identity, sizeof(checkpoint.server_identity), "%" PRIu64,
                    engine->control.system_identifier);
     *ret_checkpoint = checkpoint;

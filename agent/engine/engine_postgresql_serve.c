@@ -3,8 +3,10 @@
 // there, says so, and opens read-write on a timeline of its own.
 #include "agent/engine/engine_postgresql.h"
 #include "agent/engine/engine_postgresql_settings.h"
+#include "agent/engine/engine_postgresql_wal.h"
 #include "common/clock.h"
 #include "common/file.h"
+#include "common/limits.h"
 #include "common/memory.h"
 #include "common/text.h"
 
@@ -53,45 +55,64 @@ static Status prepare(PostgresqlEngine *engine, const char *version, const char 
     return postgresql_read_control(&engine->server, &engine->control, error);
 }
 
-static Status answers(PostgresqlEngine *engine, const char *database, Error *error)
+static Status connect_served(PostgresqlEngine *engine, PostgresqlClient **ret_client, Error *error)
 {
-    CLEANUP(postgresql_closep) PostgresqlClient *client = NULL;
-    char text[8];
-    RETURN_IF_ERROR(postgresql_connect_private(
-        engine->base.options.work_directory, engine->server.port, engine->state.superuser, database,
-        POSTGRESQL_CONNECT_MS, engine->base.options.cancel, &client, error));
-    RETURN_IF_ERROR(postgresql_query_text(client, REASON_PARENT_UNRESTORABLE,
-                                          "SELECT pg_catalog.pg_is_in_recovery()", NULL, text,
-                                          sizeof(text), error));
-    return text_equal(text, "f")
-               ? STATUS_OK
-               : error_set(error, REASON_PARENT_UNRESTORABLE, "PostgreSQL is still recovering");
+    static const char *const databases[] = {"postgres",
+                                            "template1"}; // the first may have been dropped
+    Status status = STATUS_OK;
+    for (size_t i = 0; i < ARRAY_COUNT(databases); i++) {
+        error_clear(error);
+        status = postgresql_connect_private(
+            engine->base.options.work_directory, engine->server.port, engine->state.superuser,
+            databases[i], POSTGRESQL_CONNECT_MS, engine->base.options.cancel, ret_client, error);
+        if (status == STATUS_OK) {
+            break;
+        }
+    }
+    return status;
 }
 
-static Status check_answers(PostgresqlEngine *engine, Error *error)
+// Opened read-write; *ret_timeline is the new one.
+static Status check_answers(PostgresqlEngine *engine, uint32_t *ret_timeline, Error *error)
 {
-    if (answers(engine, "postgres", error) != STATUS_OK) {
-        error_clear(error); // that database may have been dropped
-        return answers(engine, "template1", error);
-    }
+    CLEANUP(postgresql_closep) PostgresqlClient *client = NULL;
+    char text[32];
+    RETURN_IF_ERROR(connect_served(engine, &client, error));
+    RETURN_IF_ERROR(postgresql_query_text(
+        client, REASON_PARENT_UNRESTORABLE,
+        "SELECT left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 8)", NULL,
+        text, sizeof(text), error));
+    *ret_timeline = (uint32_t)strtoul(text, NULL, 16);
     return STATUS_OK;
 }
 
-// PostgreSQL's own word for where it stopped.
-static Status check_target(const PostgresqlEngine *engine, Error *error)
+// PostgreSQL's own word for where it stopped: the restore point it names, and the place where the
+// new timeline begins.
+static Status check_target(const PostgresqlEngine *engine, uint32_t timeline, Error *error)
 {
+    const EngineOptions *options = &engine->base.options;
     char path[POSTGRESQL_PATH_SIZE];
+    char name[64];
     char expected[128];
     CLEANUP_FREE char *log = NULL;
+    CLEANUP_FREE char *history = NULL;
     size_t size;
-    postgresql_path(engine->base.options.work_directory, "postgresql.log", path);
+    uint64_t lsn = 0;
+    postgresql_path(options->work_directory, POSTGRESQL_LOG_NAME, path);
     RETURN_IF_ERROR(file_read(path, LOG_BYTES_MAX, &log, &size, error));
+    (void)snprintf(name, sizeof(name), "pg_wal/%08" PRIX32 ".history", timeline);
+    postgresql_path(options->data_directory, name, path);
+    RETURN_IF_ERROR(file_read(path, LIMIT_FILE_BYTES, &history, &size, error));
     (void)snprintf(expected, sizeof(expected), "recovery stopping at restore point \"%s\"",
                    engine->state.checkpoint_name);
-    if (strstr(log, expected) == NULL) {
+    if (strstr(log, expected) == NULL ||
+        !postgresql_history_switch(history, engine->state.timeline, &lsn) ||
+        lsn != engine->state.checkpoint_lsn) {
+        char reached[POSTGRESQL_LSN_TEXT_SIZE];
+        postgresql_lsn_format(lsn, reached);
         return error_set(error, REASON_PARENT_UNRESTORABLE,
-                         "PostgreSQL did not stop at the backup's checkpoint '%s'",
-                         engine->state.checkpoint_name);
+                         "PostgreSQL did not stop at the backup's checkpoint '%s', but at %s",
+                         engine->state.checkpoint_name, reached);
     }
     return STATUS_OK;
 }
@@ -129,10 +150,11 @@ Status postgresql_serve(Engine *base, const char *version, const char *engine_st
     };
     RETURN_IF_ERROR(
         postgresql_server_start(&engine->server, &run, REASON_PARENT_UNRESTORABLE, error));
-    Status status = check_answers(engine, error);
+    uint32_t timeline = 0;
+    Status status = check_answers(engine, &timeline, error);
     int64_t duration_ms = clock_monotonic_ms() - started_ms;
     if (status == STATUS_OK) {
-        status = check_target(engine, error);
+        status = check_target(engine, timeline, error);
     }
     if (status == STATUS_OK && port == 0) {
         status = hand_over(engine, error);

@@ -20,7 +20,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define LOG_NAME "postgresql.log"
 #define LOG_READ_BYTES (64 * 1024)
 #define START_TIMEOUT_MS (30 * 60 * 1000) // redo of what the directory's own WAL holds
 #define STOP_TIMEOUT_MS (30 * 60 * 1000)  // writing out everything dirty
@@ -97,7 +96,7 @@ Status postgresql_read_control(const PostgresqlServer *server, PostgresqlControl
 static void read_tail(const PostgresqlServer *server, Buffer *tail)
 {
     char path[POSTGRESQL_PATH_SIZE];
-    postgresql_path(server->options->work_directory, LOG_NAME, path);
+    postgresql_path(server->options->work_directory, POSTGRESQL_LOG_NAME, path);
     CLEANUP(fd_closep) int fd = open(path, O_RDONLY | O_CLOEXEC);
     struct stat facts;
     if (fd < 0 || fstat(fd, &facts) != 0 || !buffer_reserve(tail, LOG_READ_BYTES)) {
@@ -186,7 +185,7 @@ static Status prepare_directory(const PostgresqlServer *server, const Postgresql
             rename_within(data, POSTGRESQL_AUTO_CONF, POSTGRESQL_AUTO_CONF_ASIDE, error));
     }
     // A log of this run only: its lines decide whether the start succeeded.
-    return postgresql_remove_file(server->options->work_directory, LOG_NAME, error);
+    return postgresql_remove_file(server->options->work_directory, POSTGRESQL_LOG_NAME, error);
 }
 
 static Status launch(PostgresqlServer *server, Error *error)
@@ -196,7 +195,7 @@ static Status launch(PostgresqlServer *server, Error *error)
     char setting[POSTGRESQL_PATH_SIZE + 16];
     char log_path[POSTGRESQL_PATH_SIZE];
     postgresql_path(server->program_directory, "postgres", program);
-    postgresql_path(options->work_directory, LOG_NAME, log_path);
+    postgresql_path(options->work_directory, POSTGRESQL_LOG_NAME, log_path);
     (void)snprintf(setting, sizeof(setting), "config_file=%s/" POSTGRESQL_CONF_NAME,
                    options->work_directory);
     const char *arguments[] = {options->agent_program,  "--child", program, "-D",

@@ -11,6 +11,7 @@
 
 #define POSTGRESQL_PRIVATE_PORT 5432 // of the socket's name only
 #define POSTGRESQL_PATH_SIZE 4096
+#define POSTGRESQL_LOG_NAME "postgresql.log" // in the work directory
 
 // What pg_controldata says.
 typedef struct PostgresqlControl {

@@ -125,6 +125,8 @@ static void test_prepared_directory_opens_by_hand_at_the_checkpoint(void **state
     cycle_wait_ready(cycle);
     scratch_postgres_run(primary, "INSERT INTO mark VALUES ('before')");
     cycle_take(cycle);
+    scratch_postgres_run(primary, "INSERT INTO mark VALUES ('more')");
+    cycle_take(cycle); // the barrier was repeated: the same name again
     scratch_postgres_run(primary, "INSERT INTO mark VALUES ('late')");
     cycle_finish(cycle);
 
@@ -141,7 +143,7 @@ static void test_prepared_directory_opens_by_hand_at_the_checkpoint(void **state
     scratch_postgres_start(&plain);
     CLEANUP_FREE char *plain_marks =
         scratch_postgres_text(&plain, "SELECT string_agg(text, ' ') FROM mark");
-    assert_string_equal(plain_marks, "before");
+    assert_string_equal(plain_marks, "before more");
     scratch_postgres_stop(&plain);
 
     CLEANUP_FREE char *data = path_join(directory, "by-hand");
@@ -168,7 +170,7 @@ static void test_prepared_directory_opens_by_hand_at_the_checkpoint(void **state
     scratch_postgres_start(&by_hand);
     CLEANUP_FREE char *marks =
         scratch_postgres_text(&by_hand, "SELECT string_agg(text, ' ') FROM mark");
-    assert_string_equal(marks, "before");
+    assert_string_equal(marks, "before more");
     scratch_postgres_run(&by_hand, "INSERT INTO mark VALUES ('written')");
     scratch_postgres_stop(&by_hand);
     mem_free(by_hand.log_path);
