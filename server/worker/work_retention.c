@@ -13,6 +13,7 @@
 #include "server/service/retention.h"
 #include "server/store/store_backup.h"
 #include "server/store/store_policy.h"
+#include "server/store/store_repository.h"
 #include "server/store/store_work_retention.h"
 #include "server/worker/worker_internal.h"
 
@@ -58,6 +59,20 @@ static Status read_cleanup(const WorkStep *step, Cleanup *cleanup, Error *error)
     return store_commit(&transaction, error);
 }
 
+// What the repository's stored_bytes shrinks by.
+static Status record_removed(const WorkStep *step, const Cleanup *cleanup, int64_t removed_bytes,
+                             Error *error)
+{
+    if (removed_bytes == 0) {
+        return STATUS_OK;
+    }
+    CLEANUP(store_rollback) StoreTransaction *transaction = NULL;
+    RETURN_IF_ERROR(store_begin(step->options->store, &transaction, error));
+    RETURN_IF_ERROR(store_repository_add_removed(
+        transaction, step->arena, cleanup->place.repository_id, removed_bytes, error));
+    return store_commit(&transaction, error);
+}
+
 static Status sweep_shard(const WorkStep *step, const Cleanup *cleanup, Repository *repository,
                           const DataKey *key, const char *shard_id, Error *error)
 {
@@ -87,7 +102,7 @@ static Status sweep_shard(const WorkStep *step, const Cleanup *cleanup, Reposito
         log_info("objects that no backup needs were removed", "shard", shard_id, "bytes", removed,
                  NULL);
     }
-    return STATUS_OK;
+    return record_removed(step, cleanup, result.removed_bytes, error);
 }
 
 static Status mark_deleted(const WorkStep *step, const Cleanup *cleanup, Error *error)

@@ -114,8 +114,15 @@ int service_fixture_teardown(void **state)
     return 0;
 }
 
-Status service_fixture_try_at(ServiceFixture *fixture, Service *service, const char *method_name,
-                              const char *request, Json **ret_response, Error *error)
+// What a call leaves behind for the test; threads have none.
+typedef struct CallOutput {
+    char etag[80];
+    bool is_replayed;
+} CallOutput;
+
+static Status run_call(const ServiceFixture *fixture, Service *service, const char *method_name,
+                       const char *request, Json **ret_response, CallOutput *ret_output,
+                       Error *error)
 {
     const ServiceMethod *method = service_method_find(method_name);
     if (method == NULL) {
@@ -141,16 +148,28 @@ Status service_fixture_try_at(ServiceFixture *fixture, Service *service, const c
     status = service_call(service, method, &call, message, &response, error);
     if (status == STATUS_OK) {
         *ret_response = message_to_json(response);
-        memcpy(fixture->etag, call.etag, sizeof(call.etag));
-        fixture->is_replayed = call.is_replayed;
+        memcpy(ret_output->etag, call.etag, sizeof(call.etag));
+        ret_output->is_replayed = call.is_replayed;
     }
     return status;
+}
+
+Status service_fixture_try_at(ServiceFixture *fixture, Service *service, const char *method,
+                              const char *request, Json **ret_response, Error *error)
+{
+    CallOutput output;
+    return run_call(fixture, service, method, request, ret_response, &output, error);
 }
 
 Status service_fixture_try(ServiceFixture *fixture, const char *method, const char *request,
                            Json **ret_response, Error *error)
 {
-    return service_fixture_try_at(fixture, fixture->service, method, request, ret_response, error);
+    CallOutput output = {0};
+    Status status =
+        run_call(fixture, fixture->service, method, request, ret_response, &output, error);
+    memcpy(fixture->etag, output.etag, sizeof(output.etag));
+    fixture->is_replayed = output.is_replayed;
+    return status;
 }
 
 const Json *service_fixture_call(ServiceFixture *fixture, const char *method, const char *request)
