@@ -161,6 +161,9 @@ static void fill_state(PostgresqlEngine *engine, const Checkpoint *checkpoint)
 static Status arrive(PostgresqlEngine *engine, const Checkpoint *checkpoint, uint32_t timeline,
                      uint64_t lsn, Error *error)
 {
+    if (engine->taken_timeline == 0) {
+        engine->taken_timeline = timeline;
+    }
     // The limit stopped the WAL at the checkpoint; standing elsewhere means that the history is
     // another one.
     if (lsn != engine->taken_lsn || timeline != engine->taken_timeline) {
@@ -193,17 +196,37 @@ static Status arrive_blindly(PostgresqlEngine *engine, const Checkpoint *checkpo
     return arrive(engine, checkpoint, timeline, engine->taken_lsn, error);
 }
 
+// At a checkpoint that another run of the agent took. Only one that is still ahead can be reached
+// exactly.
+static Status aim(PostgresqlEngine *engine, uint64_t target_lsn, Error *error)
+{
+    PostgresqlReceiverState state;
+    postgresql_receiver_hold(engine->receiver);
+    Status status = postgresql_receiver_look(engine->receiver, &state, error);
+    if (status == STATUS_OK && state.written_lsn > target_lsn) {
+        status = error_set(error, REASON_PRECONDITION,
+                           "the copy is past the checkpoint already: take another one");
+    }
+    if (status == STATUS_OK) {
+        engine->taken_lsn = target_lsn;
+        engine->taken_timeline = 0; // whichever it is on
+    }
+    postgresql_receiver_limit(engine->receiver,
+                              engine->taken_lsn != 0 ? engine->taken_lsn : UINT64_MAX);
+    return status;
+}
+
 Status postgresql_replay_to(Engine *base, const Checkpoint *checkpoint, int64_t stall_ms,
                             EngineProgressFunction on_progress, void *context, Error *error)
 {
     PostgresqlEngine *engine = (PostgresqlEngine *)base;
     assert(engine->receiver != NULL);
     Replay replay = {.stall_ms = stall_ms, .progressed_ms = clock_monotonic_ms()};
-    if (!postgresql_lsn_parse(checkpoint->position, &replay.target_lsn) ||
-        replay.target_lsn != engine->taken_lsn) {
-        return error_set(error, REASON_PRECONDITION,
-                         "'%s' is not the last checkpoint that this engine took",
-                         checkpoint->position);
+    if (!postgresql_lsn_parse(checkpoint->position, &replay.target_lsn)) {
+        return error_set(error, REASON_INVALID, "'%s' is not a position", checkpoint->position);
+    }
+    if (replay.target_lsn != engine->taken_lsn) {
+        RETURN_IF_ERROR(aim(engine, replay.target_lsn, error));
     }
     for (;;) {
         PostgresqlReceiverState state;

@@ -398,6 +398,45 @@ static void test_failures_have_names(void **state)
     cycle_free(cycle);
 }
 
+// A checkpoint that was taken before this process knew of it: reached exactly while it is ahead,
+// refused when passed.
+static void test_a_checkpoint_taken_by_others(void **state)
+{
+    (void)state;
+    CLEANUP(temp_dir_removep) char *directory = temp_dir_new();
+    CLEANUP(scratch_postgres_freep)
+    ScratchPostgres *primary = cycle_new_primary(directory, "primary", "");
+    scratch_postgres_run(primary, "CREATE ROLE reader LOGIN PASSWORD $$readers' password$$;"
+                                  "GRANT SELECT ON mark, load TO reader");
+    Cycle *cycle = cycle_new(directory, 0, primary, cycle_program());
+    cycle_begin(cycle, NULL);
+    cycle_wait_ready(cycle);
+    CLEANUP_FREE char *passed =
+        scratch_postgres_text(primary, "SELECT pg_current_wal_insert_lsn()");
+    scratch_postgres_run(primary, "INSERT INTO mark VALUES ('1')");
+    cycle_wait_ready(cycle);
+    (void)snprintf(cycle->checkpoint.position, sizeof(cycle->checkpoint.position), "%s", passed);
+    Error error = {0};
+    assert_int_not_equal(cycle_try_replay(cycle, &error), STATUS_OK);
+    assert_int_equal(error.reason, REASON_PRECONDITION);
+
+    pid_t sender = (pid_t)scratch_postgres_number(
+        primary, "SELECT pid FROM pg_stat_replication WHERE application_name = 'holdfast'");
+    assert_int_equal(kill(sender, SIGSTOP), 0);
+    CLEANUP_FREE char *ahead =
+        scratch_postgres_text(primary, "SELECT pg_create_restore_point('theirs')");
+    scratch_postgres_run(primary, "INSERT INTO mark VALUES ('late')");
+    (void)snprintf(cycle->checkpoint.position, sizeof(cycle->checkpoint.position), "%s", ahead);
+    (void)snprintf(cycle->checkpoint.name, sizeof(cycle->checkpoint.name), "theirs");
+    assert_int_not_equal(
+        engine_replay_to(cycle->engine, &cycle->checkpoint, 1000, NULL, NULL, &error), STATUS_OK);
+    assert_int_equal(error.reason, REASON_REPLAY_STALLED);
+    assert_int_equal(kill(sender, SIGCONT), 0);
+    cycle_finish(cycle);
+    cycle_assert_marks(cycle, "1");
+    cycle_free(cycle);
+}
+
 static void test_a_damaged_parent_is_unrestorable(void **state)
 {
     (void)state;
@@ -492,6 +531,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_failover),
         cmocka_unit_test(test_source_restarts_in_the_middle),
         cmocka_unit_test(test_failures_have_names),
+        cmocka_unit_test(test_a_checkpoint_taken_by_others),
         cmocka_unit_test(test_a_damaged_parent_is_unrestorable),
         cmocka_unit_test(test_a_transaction_with_many_subtransactions),
     };
