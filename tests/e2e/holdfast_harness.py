@@ -29,6 +29,7 @@ from demo import ledger, servers  # noqa: E402
 BUILD = os.environ.get("HOLDFAST_BUILD") or os.path.join(ROOT, ".dev", "build")
 HOLDFASTD = os.path.join(BUILD, "server", "holdfastd")
 HOLDFAST = os.path.join(BUILD, "cli", "holdfast")
+MYSQL_PROGRAMS = os.environ.get("HOLDFAST_MYSQL_DIR") or os.path.join(ROOT, ".dev", "mysql")
 ENGINES = {"mariadb": servers.MariadbServer, "mysql": servers.MysqlServer, "postgresql": servers.PostgresServer}
 
 
@@ -123,6 +124,8 @@ class Server:
 
     def start(self, wait=True):
         environment = dict(os.environ)
+        # The agent looks for an engine's programs in PATH first: MySQL's are not installed on the system.
+        environment["PATH"] = MYSQL_PROGRAMS + ":" + environment["PATH"]
         if self.database_url:
             environment["HOLDFAST_DATABASE_URL"] = self.database_url
         with open(self.log, "ab") as log:
@@ -321,7 +324,7 @@ class Holdfast:
                 if is_done(value):
                     return value
             except requests.ConnectionError:
-                pass
+                assert self.current.process.poll() is None, f"holdfastd is gone:\n{self.current.log_tail()}"
             self.note_memory()
             if time.monotonic() > deadline:
                 raise AssertionError(

@@ -23,6 +23,8 @@ def test_three_generations_restore_to_their_checkpoints(holdfast, engine):
     holdfast.verify_backup(backups[0]["id"], sources)
     holdfast.verify_backup(backups[3]["id"], sources)
     holdfast.wait_clean()
+    daily = {"name": "daily", "schedule": "@daily", "repository": "main"}
+    holdfast.post("/v1/databases/shop/policies", daily)
     database = holdfast.get("/v1/databases/shop")
     assert database["protection"] == "protected", database
     assert database["proven_recovery_time"]
