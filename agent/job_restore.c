@@ -27,7 +27,7 @@ typedef struct RestoreJob {
     Manifest *manifest;
     Engine *engine;
     const char *directory; // the target; our own, gone with the instance, when none was named
-    const char *partial_directory; // beside the target; "": the target itself
+    const char *partial_directory; // where the files are written first; "": the target itself
     bool is_ours;                  // the target was filled by us: a failure empties it again
     int64_t restore_ms, start_ms, size_bytes;
 } RestoreJob;
@@ -61,25 +61,41 @@ static bool can_be_renamed_onto(const char *directory, const char *parent)
     return stat(parent, &above) == 0 && target.st_dev == above.st_dev;
 }
 
+// Asked of the kernel, because device numbers do not tell: two mounts of one file system share them
+// and cannot be renamed between. The mounts are compared before the names are looked up (rename(2):
+// EXDEV), so that a name that is not there asks without changing anything.
+static bool can_be_renamed_between(const RestoreJob *restore, const char *parent)
+{
+    const Instance *instance = restore->job->instance;
+    const char *from = arena_format(restore->arena, "%s/not-there", instance->work_directory);
+    const char *to = arena_format(restore->arena, "%s/.%s", parent, instance->instance_id);
+    return rename(from, to) != 0 && errno == ENOENT;
+}
+
 static Status restore_choose_partial(RestoreJob *restore, Error *error)
 {
-    const char *directory = restore->directory;
-    char *parent = arena_string(restore->arena, directory);
-    size_t size = strlen(parent);
-    while (size > 1 && parent[size - 1] == '/') {
-        parent[--size] = '\0';
+    const char *own = restore->job->instance->data_directory;
+    restore->partial_directory = "";
+    if (text_equal(restore->directory, own)) {
+        return STATUS_OK;
     }
-    char *trimmed = arena_string(restore->arena, parent);
+    char *target = arena_string(restore->arena, restore->directory);
+    size_t size = strlen(target);
+    while (size > 1 && target[size - 1] == '/') {
+        target[--size] = '\0';
+    }
+    char *parent = arena_string(restore->arena, target);
     char *slash = strrchr(parent, '/');
     slash[slash == parent ? 1 : 0] = '\0';
     RETURN_IF_ERROR(dir_create_all(parent, 0700, error));
-    restore->partial_directory = "";
-    if (can_be_renamed_onto(directory, parent) && access(parent, W_OK) == 0) {
-        restore->partial_directory = arena_format(restore->arena, "%s.holdfast-partial-%s", trimmed,
-                                                  restore->assignment->restore_id);
-        return dir_remove_all(restore->partial_directory, error); // of an earlier try
+    if (!can_be_renamed_onto(restore->directory, parent) || access(parent, W_OK) != 0) {
+        return STATUS_OK;
     }
-    return STATUS_OK;
+    restore->partial_directory = can_be_renamed_between(restore, parent)
+                                     ? own
+                                     : arena_format(restore->arena, "%s.holdfast-partial-%s",
+                                                    target, restore->assignment->restore_id);
+    return dir_remove_all(restore->partial_directory, error); // of an earlier try
 }
 
 static Status restore_move_into_place(RestoreJob *restore, Error *error)

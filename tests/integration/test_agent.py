@@ -277,6 +277,26 @@ def test_seed_then_increment_then_restore(agents, home, sources, engine):
     assert os.listdir(target) and not [name for name in os.listdir(os.path.dirname(target)) if "partial" in name]
 
 
+def test_a_killed_restore_leaves_nothing_outside_its_instance(agents, home, sources):
+    source = sources("mariadb")
+    lineage = Lineage(home, source)
+    _, commit = run_backup(agents, lineage)
+    parent = owned_directory(home, "killed-restore")
+    agent = agents()
+    agent.server.say(restore={"restore_id": str(uuid.uuid4()), "shard_name": "0", "shard_id": lineage.shard_id, "engine": ENGINES["mariadb"][1],
+                              "repository": lineage.access(), "manifest_id": commit.manifest_id, "manifest_digest": commit.manifest_digest,
+                              "directory": os.path.join(parent, "0"), "port": 0})
+    data = os.path.join(agent.directory, "data")
+    deadline = time.monotonic() + 30
+    while not os.path.isdir(data):
+        assert time.monotonic() < deadline, agent.log()
+        time.sleep(0.001)
+    agent.process.kill()
+    agent.process.wait()
+    agent.wait_no_engines()
+    assert os.listdir(parent) == []
+
+
 def test_a_lost_server_is_found_again_and_nothing_is_lost(agents, home, sources):
     lineage = Lineage(home, sources("mariadb"))
     agent = agents()
