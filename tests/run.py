@@ -236,6 +236,7 @@ def main():
         if stage not in STAGES:
             parser.error(f"there is no stage '{stage}'; the stages are {', '.join(STAGES)}")
     os.makedirs(RESULTS, exist_ok=True)
+    os.environ.setdefault("HOLDFAST_MYSQL_DIR", os.path.join(STATE, "mysql"))
     tally = Tally()
     timings = {}
     for stage in stages:

@@ -124,8 +124,7 @@ class Server:
 
     def start(self, wait=True):
         environment = dict(os.environ)
-        # The agent looks for an engine's programs in PATH first: MySQL's are not installed on the system.
-        environment["PATH"] = MYSQL_PROGRAMS + ":" + environment["PATH"]
+        environment["HOLDFAST_MYSQL_DIR"] = MYSQL_PROGRAMS  # not installed on the system
         if self.database_url:
             environment["HOLDFAST_DATABASE_URL"] = self.database_url
         with open(self.log, "ab") as log:
