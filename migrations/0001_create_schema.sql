@@ -124,7 +124,8 @@ CREATE TABLE backups (
     repository_id uuid NOT NULL REFERENCES repositories (id),
     policy_id uuid REFERENCES policies (id),
     trigger text NOT NULL CHECK (trigger IN ('manual', 'policy')),
-    state text NOT NULL CHECK (state IN ('pending', 'running', 'succeeded', 'failed', 'canceled', 'deleting', 'deleted')),
+    state text NOT NULL
+        CHECK (state IN ('pending', 'running', 'succeeded', 'failed', 'canceled', 'deleting', 'deleted')),
     slot_at timestamptz,
     is_seed boolean NOT NULL DEFAULT false,
     note text NOT NULL DEFAULT '',
@@ -229,7 +230,9 @@ CREATE TABLE attempts (
     state text NOT NULL CHECK (state IN ('running', 'committed', 'failed', 'canceled', 'lost')),
     is_seed boolean NOT NULL,
     parent_id uuid REFERENCES shard_backups (id),
-    phase text NOT NULL DEFAULT 'launch' CHECK (phase IN ('launch', 'seed', 'restore', 'start', 'replay', 'ready', 'checkpoint', 'stop', 'publish', 'commit', 'destroy')),
+    phase text NOT NULL DEFAULT 'launch'
+        CHECK (phase IN ('launch', 'seed', 'restore', 'start', 'replay', 'ready', 'checkpoint', 'stop', 'publish',
+                         'commit', 'destroy')),
     done_bytes bigint NOT NULL DEFAULT 0,
     total_bytes bigint NOT NULL DEFAULT -1,
     received_bytes bigint NOT NULL DEFAULT 0,

@@ -9,16 +9,18 @@
 #include <stdint.h>
 
 #define CRON_TEXT_SIZE_MAX 256
-#define CRON_YEAR_COUNT 9 // 29 February comes back after 8 years at most (1896 to 1904, 2096 to 2104)
+#define CRON_YEAR_COUNT                                                                            \
+    9 // 29 February comes back after 8 years at most (1896 to 1904, 2096 to 2104)
 
 typedef struct Cron {
     uint64_t minutes; // bit n: minute n
     uint32_t hours;
-    uint32_t days; // of the month, from bit 1
-    uint32_t months; // from bit 1
-    uint32_t weekdays; // bit 0: Sunday
+    uint32_t days;                   // of the month, from bit 1
+    uint32_t months;                 // from bit 1
+    uint32_t weekdays;               // bit 0: Sunday
     bool is_any_day, is_any_weekday; // the field starts with '*'
-    bool is_absolute; // every hour or every minute: follows absolute time through a change of the clocks
+    bool is_absolute; // every hour or every minute: follows absolute time through a change of the
+                      // clocks
 } Cron;
 
 // REASON_INVALID, field "schedule", says which part is wrong and what it may be.
@@ -30,7 +32,7 @@ typedef struct TimeZoneChange {
     int64_t offset_us; // from then on
 } TimeZoneChange;
 typedef struct TimeZone {
-    int64_t first_offset_us; // before the first change
+    int64_t first_offset_us;       // before the first change
     const TimeZoneChange *changes; // in order
     size_t change_count;
 } TimeZone;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Whether a database can be brought back within its recovery point objective, and why that is the answer. Pure.
+// Whether a database can be brought back within its recovery point objective, and why that is the
+// answer. Pure.
 #pragma once
 
 #include "holdfast/v1/types.pb-c.h"
@@ -22,4 +23,5 @@ typedef struct ProtectionFacts {
     const char *last_failure;    // why, or NULL
 } ProtectionFacts;
 
-Holdfast__V1__Protection protection_of(const ProtectionFacts *facts, char ret_reason[PROTECTION_REASON_SIZE]);
+Holdfast__V1__Protection protection_of(const ProtectionFacts *facts,
+                                       char ret_reason[PROTECTION_REASON_SIZE]);

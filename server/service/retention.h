@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which backups a policy keeps: docs/retention.md. Pure; the preview and the worker ask the same function.
+// Which backups a policy keeps: docs/retention.md. Pure; the preview and the worker ask the same
+// function.
 #pragma once
 
 #include "common/arena.h"
@@ -27,6 +28,7 @@ typedef struct RetentionBackup {
 } RetentionBackup;
 
 // Decides for the backups of one policy, newest first.
-void retention_decide(Arena *arena, const RetentionRule *rule, int64_t now_us, RetentionBackup *backups, size_t count);
+void retention_decide(Arena *arena, const RetentionRule *rule, int64_t now_us,
+                      RetentionBackup *backups, size_t count);
 // Rows of store_backup_retention as such backups, in the arena.
 RetentionBackup *retention_backups(const StoreRows *rows, Arena *arena);

@@ -4,13 +4,19 @@
 
 #include "server/store/store.h"
 
-Status store_fleet_instance_get(StoreTransaction *transaction, Arena *arena, const char *id, StoreRows *ret_rows, Error *error);
+Status store_fleet_instance_get(StoreTransaction *transaction, Arena *arena, const char *id,
+                                StoreRows *ret_rows, Error *error);
 // Newest first. database_id may be NULL.
-Status store_fleet_instance_list(StoreTransaction *transaction, Arena *arena, const char *database_id, bool include_destroyed,
+Status store_fleet_instance_list(StoreTransaction *transaction, Arena *arena,
+                                 const char *database_id, bool include_destroyed,
                                  const StorePage *page, StoreRows *ret_rows, Error *error);
 // Servers heard of in the last 30 s.
-Status store_fleet_server_count(StoreTransaction *transaction, Arena *arena, int *ret_count, Error *error);
-// Rows metric, label, value: instances by state, backups by state, work items due, attempts running.
-Status store_fleet_counts(StoreTransaction *transaction, Arena *arena, StoreRows *ret_rows, Error *error);
+Status store_fleet_server_count(StoreTransaction *transaction, Arena *arena, int *ret_count,
+                                Error *error);
+// Rows metric, label, value: instances by state, backups by state, work items due, attempts
+// running.
+Status store_fleet_counts(StoreTransaction *transaction, Arena *arena, StoreRows *ret_rows,
+                          Error *error);
 // Rows database, shard, seconds: the newest proven recovery of each shard that has one.
-Status store_fleet_proofs(StoreTransaction *transaction, Arena *arena, StoreRows *ret_rows, Error *error);
+Status store_fleet_proofs(StoreTransaction *transaction, Arena *arena, StoreRows *ret_rows,
+                          Error *error);

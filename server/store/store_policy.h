@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Policies, and when they are due. The slots are computed by the caller: schedules are not SQL's business.
+// Policies, and when they are due. The slots are computed by the caller: schedules are not SQL's
+// business.
 #pragma once
 
 #include "server/store/store.h"
@@ -13,18 +14,24 @@ typedef struct StorePolicy {
 } StorePolicy;
 
 // Both set policy_due too.
-Status store_policy_add(StoreTransaction *transaction, Arena *arena, const StorePolicy *policy, Error *error);
-// Everything but name and database. With is_due_kept the next slot stays (the schedule has not changed).
-Status store_policy_update(StoreTransaction *transaction, Arena *arena, const StorePolicy *policy, bool is_due_kept, Error *error);
-// The resource, and columns database_id, repository_row_id; locked when is_locked. REASON_NOT_FOUND.
-Status store_policy_get(StoreTransaction *transaction, Arena *arena, const char *database, const char *name, bool is_locked,
-                        StoreRows *ret_rows, Error *error);
+Status store_policy_add(StoreTransaction *transaction, Arena *arena, const StorePolicy *policy,
+                        Error *error);
+// Everything but name and database. With is_due_kept the next slot stays (the schedule has not
+// changed).
+Status store_policy_update(StoreTransaction *transaction, Arena *arena, const StorePolicy *policy,
+                           bool is_due_kept, Error *error);
+// The resource, and columns database_id, repository_row_id; locked when is_locked.
+// REASON_NOT_FOUND.
+Status store_policy_get(StoreTransaction *transaction, Arena *arena, const char *database,
+                        const char *name, bool is_locked, StoreRows *ret_rows, Error *error);
 // By database and name; database_id may be NULL: of every database.
-Status store_policy_list(StoreTransaction *transaction, Arena *arena, const char *database_id, const StorePage *page, StoreRows *ret_rows,
-                         Error *error);
-Status store_policy_delete(StoreTransaction *transaction, Arena *arena, const char *id, Error *error);
+Status store_policy_list(StoreTransaction *transaction, Arena *arena, const char *database_id,
+                         const StorePage *page, StoreRows *ret_rows, Error *error);
+Status store_policy_delete(StoreTransaction *transaction, Arena *arena, const char *id,
+                           Error *error);
 // The repository of the database's first policy; NULL when it has none.
-Status store_policy_first_repository(StoreTransaction *transaction, Arena *arena, const char *database_id, const char **ret_repository_id,
+Status store_policy_first_repository(StoreTransaction *transaction, Arena *arena,
+                                     const char *database_id, const char **ret_repository_id,
                                      Error *error);
 // The database's clock.
 Status store_now(StoreTransaction *transaction, int64_t *ret_now_us, Error *error);

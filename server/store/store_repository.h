@@ -9,15 +9,20 @@ typedef struct StoreRepository {
 } StoreRepository;
 
 // REASON_EXISTS (field) for a name or a location that is taken.
-Status store_repository_add(StoreTransaction *transaction, Arena *arena, const StoreRepository *repository, Error *error);
+Status store_repository_add(StoreTransaction *transaction, Arena *arena,
+                            const StoreRepository *repository, Error *error);
 // The resource; locked when is_locked. REASON_NOT_FOUND.
-Status store_repository_get(StoreTransaction *transaction, Arena *arena, const char *name, bool is_locked, StoreRows *ret_rows,
-                            Error *error);
-// Its id, for something that will refer to it: it cannot be deleted until the transaction ends. REASON_INVALID with the field.
-Status store_repository_use(StoreTransaction *transaction, Arena *arena, const char *field, const char *name, const char **ret_id,
-                            Error *error);
-Status store_repository_list(StoreTransaction *transaction, Arena *arena, const StorePage *page, StoreRows *ret_rows, Error *error);
+Status store_repository_get(StoreTransaction *transaction, Arena *arena, const char *name,
+                            bool is_locked, StoreRows *ret_rows, Error *error);
+// Its id, for something that will refer to it: it cannot be deleted until the transaction ends.
+// REASON_INVALID with the field.
+Status store_repository_use(StoreTransaction *transaction, Arena *arena, const char *field,
+                            const char *name, const char **ret_id, Error *error);
+Status store_repository_list(StoreTransaction *transaction, Arena *arena, const StorePage *page,
+                             StoreRows *ret_rows, Error *error);
 // REASON_IN_USE while a policy writes to it or a backup is in it.
-Status store_repository_delete(StoreTransaction *transaction, Arena *arena, const char *id, const char *name, Error *error);
+Status store_repository_delete(StoreTransaction *transaction, Arena *arena, const char *id,
+                               const char *name, Error *error);
 // What a sweep has freed; stored_bytes shrinks by it. `id` is the row's.
-Status store_repository_add_removed(StoreTransaction *transaction, Arena *arena, const char *id, int64_t removed_bytes, Error *error);
+Status store_repository_add_removed(StoreTransaction *transaction, Arena *arena, const char *id,
+                                    int64_t removed_bytes, Error *error);

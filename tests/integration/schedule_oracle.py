@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Expected slots of schedules, by brute force over every minute, with Python's own time zones: a second opinion that shares no code and
-no algorithm with server/service/cron.c. Prints lines `zone|schedule|from|end|slot slot ...` (seconds since 1970;
-there is no other slot before the end)."""
+"""Expected slots of schedules, by brute force over every minute, with Python's own time zones: a second opinion that
+shares no code and no algorithm with server/service/cron.c.
+
+Prints lines `zone|schedule|from|end|slot slot ...` (seconds since 1970; there is no other slot before the end).
+"""
 import datetime
 import zoneinfo
 
@@ -20,8 +22,9 @@ WINDOWS = [  # zone, first day, days
     ("America/Havana", "2026-10-31", 3),  # midnight comes twice
     ("Asia/Kathmandu", "2026-06-01", 2), ("UTC", "2026-06-01", 2), ("Asia/Tehran", "2022-09-20", 4),
 ]
-SCHEDULES = ["30 2 * * *", "0 0 * * *", "30 0 * * *", "15,45 1-3 * * *", "0 * * * *", "*/10 * * * *", "* 2 * * *", "0 */2 * * *",
-             "0 3 * * *", "30 1 * * sun", "20-40/5 0,2 * * *", "0 2 28-31 * *", "59 1,2,23 * * *", "0 0-23 * * *", "5 4 1 * 0"]
+SCHEDULES = ["30 2 * * *", "0 0 * * *", "30 0 * * *", "15,45 1-3 * * *", "0 * * * *", "*/10 * * * *", "* 2 * * *",
+             "0 */2 * * *", "0 3 * * *", "30 1 * * sun", "20-40/5 0,2 * * *", "0 2 28-31 * *", "59 1,2,23 * * *",
+             "0 0-23 * * *", "5 4 1 * 0"]
 
 
 def field(text, first, last):
