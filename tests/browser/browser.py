@@ -40,16 +40,17 @@ class Browser:
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
         self.read()
 
-    def read(self):
-        ready, _, _ = select.select([self.process.stdout], [], [], ANSWER_SECONDS)
+    def read(self, seconds=ANSWER_SECONDS):
+        ready, _, _ = select.select([self.process.stdout], [], [], seconds)
         line = self.process.stdout.readline() if ready else ""
         if not line:
-            raise BrowserError("the browser's driver " + ("ended" if ready else f"did not answer in {ANSWER_SECONDS} s"))
+            raise BrowserError("the browser's driver " + ("ended" if ready else f"did not answer in {seconds} s"))
         return json.loads(line)
 
-    def ask(self, **command):
+    def ask(self, seconds=0, **command):
+        """`seconds`: how long the command itself may wait."""
         self.process.stdin.write(json.dumps(command) + "\n")
-        answer = self.read()
+        answer = self.read(seconds + ANSWER_SECONDS)
         if "error" in answer:
             raise BrowserError(f"{command.get('method', command['do'])} {command.get('selector') or ''}: {answer['error']}")
         return answer["result"]
@@ -78,8 +79,8 @@ class Page:
         self.name = name
         self.url = url
 
-    def call(self, method, *arguments, selector=None):
-        return self.browser.ask(do="call", page=self.name, selector=selector, method=method, args=list(arguments))
+    def call(self, method, *arguments, selector=None, seconds=0):
+        return self.browser.ask(seconds, do="call", page=self.name, selector=selector, method=method, args=list(arguments))
 
     def go(self, path):
         """To a page of the dashboard, without loading it anew."""
@@ -99,10 +100,10 @@ class Page:
 
     def see(self, selector, seconds=15):
         """Waits until it is visible."""
-        self.call("waitFor", {"state": "visible", "timeout": seconds * 1000}, selector=f"{selector} >> nth=0")
+        self.call("waitFor", {"state": "visible", "timeout": seconds * 1000}, selector=f"{selector} >> nth=0", seconds=seconds)
 
     def see_gone(self, selector, seconds=15):
-        self.call("waitFor", {"state": "hidden", "timeout": seconds * 1000}, selector=f"{selector} >> nth=0")
+        self.call("waitFor", {"state": "hidden", "timeout": seconds * 1000}, selector=f"{selector} >> nth=0", seconds=seconds)
 
     def text(self, selector):
         return re.sub(r"\s+", " ", self.call("innerText", selector=f"{selector} >> nth=0")).strip()

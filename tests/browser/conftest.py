@@ -54,6 +54,7 @@ def fleet(holdfast):
     first = [holdfast.start_backup("shop"), holdfast.start_backup("ledger")]
     for backup in first:
         holdfast.wait_backup(backup)
+    holdfast.backup("shop")
     holdfast.shop, holdfast.ledger, holdfast.first_backup = shop, ledger, first[0]
     return holdfast
 

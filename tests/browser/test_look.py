@@ -32,7 +32,7 @@ def places(fleet):
     shop = fleet.get("/v1/databases/shop")["last_backup_id"]
     return {"fleet": ("fleet", "article"), "database": ("databases/shop", "canvas"), "database-long": (f"databases/{LONG_NAME}", "tbody tr"),
             "backups": ("backups", "tbody tr"), "backup": (f"backups/{shop}", ".bar"), "shard": (f"backups/{shop}/0", "dl.wide"),
-            "restores": ("restores", "tbody tr"), "instances": ("instances", "h1"), "activity": ("activity", "ol.events li")}
+            "restores": ("restores", "h1"), "instances": ("instances", "h1"), "activity": ("activity", "ol.events li")}
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

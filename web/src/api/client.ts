@@ -102,3 +102,12 @@ export async function getAll<T>(path: string, key: string): Promise<T[]> {
 }
 
 export const name = encodeURIComponent;
+
+// Without a policy the server does not know where to; when there is only one repository, there is nothing to ask.
+export async function startBackup(database: string): Promise<Backup> {
+  const path = `/v1/databases/${name(database)}/backups`;
+  const policies = await get<{ policies: Policy[] }>(`/v1/databases/${name(database)}/policies?page_size=1`);
+  if (policies.policies.length > 0) return post<Backup>(path);
+  const { repositories } = await get<{ repositories: Repository[] }>("/v1/repositories?page_size=2");
+  return post<Backup>(path, repositories.length === 1 ? { repository: repositories[0]!.name } : {});
+}

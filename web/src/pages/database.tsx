@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // One database: its protection, shards, running backup, policies, history.
 import { useState } from "preact/hooks";
-import { get, getAll, name as encode, post, Problem, type Backup, type Database, type Policy, type Shard, type ShardBackup } from "../api/client";
+import { get, getAll, name as encode, post, Problem, startBackup, type Backup, type Database, type Policy, type Shard, type ShardBackup } from "../api/client";
 import { BackupTable } from "../ui/backup_table";
 import { absolute, bytes, duration, relative, sentence } from "../ui/format";
 import { HistoryChart } from "../ui/history_chart";
@@ -140,7 +140,7 @@ export function DatabasePage(props: { name: string }) {
   const start = async (): Promise<void> => {
     setFailure(undefined);
     try {
-      await post<Backup>(`/v1/databases/${encode(props.name)}/backups`);
+      await startBackup(props.name);
       reload();
     } catch (error) {
       setFailure(error as Problem);

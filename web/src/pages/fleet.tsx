@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The fleet: which database can be restored, to which moment, in how long.
 import { useEffect, useState } from "preact/hooks";
-import { get, getAll, name, post, type Backup, type Database } from "../api/client";
+import { get, getAll, name, startBackup, type Backup, type Database } from "../api/client";
 import { bytes, duration, sentence } from "../ui/format";
 import { useLive, usePageTitle } from "../ui/hooks";
 import { Badge, Card, Empty, Link, Progress, Time, Waiting } from "../ui/parts";
@@ -27,7 +27,7 @@ function DatabaseCard(props: { database: Database; onChange: () => void }) {
   const [message, setMessage] = useState("");
   const start = async (): Promise<void> => {
     try {
-      const backup = await post<Backup>(`/v1/databases/${name(database.name)}/backups`);
+      const backup = await startBackup(database.name);
       window.location.hash = `#/backups/${backup.id}`;
     } catch (error) {
       setMessage((error as Error).message);
