@@ -33,6 +33,11 @@ bool command_group_exists(const char *group)
     return false;
 }
 
+bool command_begins_group(size_t index)
+{
+    return index == 0 || !text_equal(COMMANDS[index - 1].group, COMMANDS[index].group);
+}
+
 const char *invocation_argument(const Invocation *invocation, size_t index)
 {
     assert(index < ARGUMENT_COUNT_MAX);

@@ -18,5 +18,6 @@ Status command_check(const Invocation *invocation, Error *error);
 
 const Command *command_find(const char *group, const char *verb); // NULL: none
 bool command_group_exists(const char *group);
+bool command_begins_group(size_t index); // is it the first of its group in the table?
 // "database create DATABASE --engine ENGINE [options]", in the arena.
 char *command_usage(Arena *arena, const Command *command);

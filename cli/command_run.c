@@ -14,6 +14,7 @@
 
 #define PATH_BYTES_MAX 4096
 #define COPY_BYTES_MAX (1024 * 1024)
+#define LIST_COUNT_MAX 1000000
 
 // --- the request --------------------------------------------------------------------------------
 
@@ -237,32 +238,32 @@ Status command_list(Cli *cli, const char *path, const char *query, const char *l
     return STATUS_OK;
 }
 
-// Only lists with a limit come in pages.
-static Status fetch_list(Cli *cli, const Invocation *invocation, int64_t limit, Json **ret_list,
-                         bool *ret_has_more, Error *error)
+Status command_limit(const Invocation *invocation, int *ret_limit, Error *error)
 {
-    const Command *command = invocation->command;
-    const char *path = command_path(cli, invocation);
-    const char *query = command_query(cli, invocation);
-    if (command->limit == 0) {
-        *ret_has_more = false;
-        return cli_get(cli, path, query, ret_list, error);
+    const char *text = invocation_option(invocation, "limit");
+    int64_t limit = invocation->command->limit;
+    if (text != NULL && (!text_to_int64(text, &limit) || limit < 1)) {
+        return error_set(error, REASON_INVALID, "--limit wants a number above 0");
     }
-    return command_list(cli, path, query, command->list_key, (int)MIN(limit, 1000000), ret_list,
-                        ret_has_more, error);
+    *ret_limit = (int)MIN(limit, LIST_COUNT_MAX);
+    return STATUS_OK;
 }
 
 static Status run_list(Cli *cli, const Invocation *invocation, Error *error)
 {
     const Command *command = invocation->command;
-    const char *limit_text = invocation_option(invocation, "limit");
-    int64_t limit = command->limit;
-    if (limit_text != NULL && (!text_to_int64(limit_text, &limit) || limit < 1)) {
-        return error_set(error, REASON_INVALID, "--limit wants a number above 0");
-    }
+    const char *path = command_path(cli, invocation);
+    const char *query = command_query(cli, invocation);
+    int limit = 0;
+    RETURN_IF_ERROR(command_limit(invocation, &limit, error));
     CLEANUP(json_freep) Json *list = NULL;
     bool has_more = false;
-    RETURN_IF_ERROR(fetch_list(cli, invocation, limit, &list, &has_more, error));
+    if (limit == 0) { // it has no pages
+        RETURN_IF_ERROR(cli_get(cli, path, query, &list, error));
+    } else {
+        RETURN_IF_ERROR(
+            command_list(cli, path, query, command->list_key, limit, &list, &has_more, error));
+    }
     if (cli->is_json) {
         output_json(list);
     } else {

@@ -15,4 +15,6 @@ const char *command_query(Cli *cli, const Invocation *invocation); // NULL: none
 // {"backups": [...]}.
 Status command_list(Cli *cli, const char *path, const char *query, const char *list_key, int limit,
                     Json **ret_list, bool *ret_has_more, Error *error);
+// --limit, or what the command's row says.
+Status command_limit(const Invocation *invocation, int *ret_limit, Error *error);
 Json *command_copy_json(const Json *json);

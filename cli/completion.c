@@ -1,15 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Completion scripts, made from the command table.
+#include "cli/command_parse.h"
 #include "cli/help_commands.h"
 #include "common/text.h"
 
 #include <stdio.h>
 #include <string.h>
-
-static bool is_first_of_group(size_t index)
-{
-    return index == 0 || !text_equal(COMMANDS[index - 1].group, COMMANDS[index].group);
-}
 
 // Help texts go into single-quoted words of three shells; what any of them would not like is left
 // out.
@@ -25,7 +21,7 @@ static void print_plain(const char *text)
 static void print_groups(const char *separator)
 {
     for (size_t i = 0; i < COMMAND_COUNT; i++) {
-        if (is_first_of_group(i)) {
+        if (command_begins_group(i)) {
             (void)printf("%s%s", i == 0 ? "" : separator, COMMANDS[i].group);
         }
     }
@@ -46,11 +42,11 @@ static void print_bash_verbs(void)
         if (COMMANDS[i].verb == NULL) {
             continue;
         }
-        if (is_first_of_group(i)) {
+        if (command_begins_group(i)) {
             (void)printf("        %s) words=\"", COMMANDS[i].group);
         }
         (void)printf("%s ", COMMANDS[i].verb);
-        if (i + 1 == COMMAND_COUNT || is_first_of_group(i + 1)) {
+        if (i + 1 == COMMAND_COUNT || command_begins_group(i + 1)) {
             (void)printf("\" ;;\n");
         }
     }
@@ -134,13 +130,13 @@ static void print_zsh_verbs(void)
         if (COMMANDS[i].verb == NULL) {
             continue;
         }
-        if (is_first_of_group(i)) {
+        if (command_begins_group(i)) {
             (void)printf("        %s) verbs=(", COMMANDS[i].group);
         }
         (void)printf("'%s:", COMMANDS[i].verb);
         print_plain(COMMANDS[i].summary);
         (void)printf("' ");
-        if (i + 1 == COMMAND_COUNT || is_first_of_group(i + 1)) {
+        if (i + 1 == COMMAND_COUNT || command_begins_group(i + 1)) {
             (void)printf(") ;;\n");
         }
     }

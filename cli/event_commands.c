@@ -155,19 +155,16 @@ static int64_t print_oldest_first(Cli *cli, const Json *events)
 
 Status events_run(Cli *cli, const Invocation *invocation, Error *error)
 {
-    int64_t limit = invocation->command->limit;
-    const char *limit_text = invocation_option(invocation, "limit");
-    if (limit_text != NULL && (!text_to_int64(limit_text, &limit) || limit < 1)) {
-        return error_set(error, REASON_INVALID, "--limit wants a number above 0");
-    }
+    int limit = 0;
+    RETURN_IF_ERROR(command_limit(invocation, &limit, error));
     bool is_following = invocation_has(invocation, "follow");
     if (is_following && invocation_has(invocation, "minimum-severity")) {
         return error_set(error, REASON_INVALID, "--minimum-severity does not go with --follow");
     }
     CLEANUP(json_freep) Json *list = NULL;
     bool has_more = false;
-    RETURN_IF_ERROR(command_list(cli, "/v1/events", command_query(cli, invocation), "events",
-                                 (int)MIN(limit, 1000000), &list, &has_more, error));
+    RETURN_IF_ERROR(command_list(cli, "/v1/events", command_query(cli, invocation), "events", limit,
+                                 &list, &has_more, error));
     if (cli->is_json && !is_following) {
         output_json(list);
         return STATUS_OK;

@@ -20,11 +20,6 @@ static const ExitCode EXIT_CODES[] = {
 #undef STATUS
 };
 
-static bool is_first_of_group(size_t index)
-{
-    return index == 0 || !text_equal(COMMANDS[index - 1].group, COMMANDS[index].group);
-}
-
 // --- for people ---------------------------------------------------------------------------------
 
 static void print_options(FILE *file, const CommandOption *options)
@@ -93,7 +88,7 @@ void help_print_all(FILE *file)
                   "usage: holdfast COMMAND ...\n\ncommands:\n",
                   HOLDFAST_VERSION);
     for (size_t i = 0; i < COMMAND_COUNT; i++) {
-        if (is_first_of_group(i) && i > 0) {
+        if (command_begins_group(i) && i > 0) {
             (void)fputc('\n', file);
         }
         print_command_line(file, &COMMANDS[i]);
@@ -185,7 +180,7 @@ static void print_markdown(void)
     (void)printf("\n## Global options\n");
     print_markdown_options(GLOBAL_OPTIONS);
     for (size_t i = 0; i < COMMAND_COUNT; i++) {
-        if (is_first_of_group(i)) {
+        if (command_begins_group(i)) {
             (void)printf("\n## %s\n", COMMANDS[i].group);
         }
         print_markdown_command(&COMMANDS[i]);

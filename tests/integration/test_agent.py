@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The agent with real databases, a real repository, and a server of another make.
 
-When this goes red: a backup does not survive a lost connection, an agent that was killed or left alone keeps an engine running, or
-what is restored is not what was backed up.
+When this goes red: a backup does not survive a lost connection, an agent that was killed or left alone keeps an engine
+running, or what is restored is not what was backed up.
 """
+
 import json
 import os
 import pwd
@@ -26,8 +27,11 @@ from demo import servers  # noqa: E402
 
 AGENT = os.environ["HOLDFAST_AGENT"]
 PREPARE = os.environ["HOLDFAST_AGENT_PREPARE"]
-ENGINES = {"mariadb": (servers.MariadbServer, types_pb2.ENGINE_MARIADB), "mysql": (servers.MysqlServer, types_pb2.ENGINE_MYSQL),
-           "postgresql": (servers.PostgresServer, types_pb2.ENGINE_POSTGRESQL)}
+ENGINES = {
+    "mariadb": (servers.MariadbServer, types_pb2.ENGINE_MARIADB),
+    "mysql": (servers.MysqlServer, types_pb2.ENGINE_MYSQL),
+    "postgresql": (servers.PostgresServer, types_pb2.ENGINE_POSTGRESQL),
+}
 SEED_ORDER = ["seed", "start", "replay", "ready", "checkpoint", "stop", "publish", "commit"]
 
 
@@ -90,7 +94,9 @@ def insert(source, first, count):
 
 def rows_at(engine, port, **how):
     if engine == "postgresql":
-        connection = psycopg2.connect(host="127.0.0.1", port=port, user="checker", password="checker-password", dbname="postgres", **how)
+        connection = psycopg2.connect(
+            host="127.0.0.1", port=port, user="checker", password="checker-password", dbname="postgres", **how
+        )
     else:
         connection = pymysql.connect(host="127.0.0.1", port=port, user="checker", password="checker-password", **how)
     with connection, connection.cursor() as cursor:
@@ -108,25 +114,51 @@ class Lineage:
     def __init__(self, home, source):
         self.source, self.database_id, self.shard_id = source, str(uuid.uuid4()), str(uuid.uuid4())
         self.location = owned_directory(home, "repository-" + self.shard_id[:8])
-        result = subprocess.run([*servers.unprivileged(), PREPARE, self.location, self.database_id], check=True, capture_output=True, text=True)
+        result = subprocess.run(
+            [*servers.unprivileged(), PREPARE, self.location, self.database_id],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
         self.key = json.loads(result.stdout)
         self.parent = None
         self.epoch = 0
 
     def access(self):
-        return {"location": "file://" + self.location, "key_id": self.key["key_id"], "data_key": bytes.fromhex(self.key["data_key"])}
+        return {
+            "location": "file://" + self.location,
+            "key_id": self.key["key_id"],
+            "data_key": bytes.fromhex(self.key["data_key"]),
+        }
 
     def backup(self, **changes):
         self.epoch += 1
-        source = {"engine": ENGINES[self.source.engine][1], "username": self.source.user, "password": self.source.password,
-                  "source": {"host": "127.0.0.1", "port": self.source.port, "credential": "c", "tls_mode": "prefer"}}
+        source = {
+            "engine": ENGINES[self.source.engine][1],
+            "username": self.source.user,
+            "password": self.source.password,
+            "source": {"host": "127.0.0.1", "port": self.source.port, "credential": "c", "tls_mode": "prefer"},
+        }
         source.update(changes.pop("source", {}))
-        assignment = {"attempt_id": str(uuid.uuid4()), "backup_id": str(uuid.uuid4()), "shard_backup_id": str(uuid.uuid4()),
-                      "database_id": self.database_id, "database_name": "shop", "shard_id": self.shard_id, "shard_name": "0",
-                      "epoch": self.epoch, "source": source, "repository": self.access(), "memory_bytes": 128 << 20}
+        assignment = {
+            "attempt_id": str(uuid.uuid4()),
+            "backup_id": str(uuid.uuid4()),
+            "shard_backup_id": str(uuid.uuid4()),
+            "database_id": self.database_id,
+            "database_name": "shop",
+            "shard_id": self.shard_id,
+            "shard_name": "0",
+            "epoch": self.epoch,
+            "source": source,
+            "repository": self.access(),
+            "memory_bytes": 128 << 20,
+        }
         if self.parent is not None:
-            assignment.update(parent_manifest_id=self.parent.manifest_id, parent_manifest_digest=self.parent.manifest_digest,
-                              generation=self.epoch - 1)
+            assignment.update(
+                parent_manifest_id=self.parent.manifest_id,
+                parent_manifest_digest=self.parent.manifest_digest,
+                generation=self.epoch - 1,
+            )
         assignment.update(changes)
         return assignment
 
@@ -138,9 +170,14 @@ class Agent:
         self.id = str(uuid.uuid4())
         self.directory = owned_directory(home, "i-" + self.id[:8])
         self.server = server or AgentServer(home, deadman_ms=deadman_ms)
-        join = {"instance_id": self.id, "server_addresses": [f"127.0.0.1:{self.server.port}"],
-                "certificate_pem": self.server.certificate.decode(), "join_secret": self.server.secret,
-                "deadman_ms": deadman_ms, "lifetime_ms": lifetime_ms}
+        join = {
+            "instance_id": self.id,
+            "server_addresses": [f"127.0.0.1:{self.server.port}"],
+            "certificate_pem": self.server.certificate.decode(),
+            "join_secret": self.server.secret,
+            "deadman_ms": deadman_ms,
+            "lifetime_ms": lifetime_ms,
+        }
         path = os.path.join(self.directory, "join.json")
         with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "w", encoding="ascii") as file:
             json.dump(join, file)
@@ -149,8 +186,14 @@ class Agent:
 
     def spawn(self):
         with open(os.path.join(self.directory, "agent.log"), "ab") as log:
-            return subprocess.Popen([*servers.unprivileged(), AGENT, "--instance-directory", self.directory], cwd=self.directory,
-                                    stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+            return subprocess.Popen(
+                [*servers.unprivileged(), AGENT, "--instance-directory", self.directory],
+                cwd=self.directory,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
 
     def log(self):
         with open(os.path.join(self.directory, "agent.log"), encoding="utf-8", errors="replace") as file:
@@ -239,9 +282,18 @@ def test_seed_then_increment_then_restore(agents, home, sources, engine):
     server = agents()
     target = os.path.join(owned_directory(home, "restored-" + lineage.shard_id[:8]), "0")
     port = free_port()
-    assignment = {"restore_id": str(uuid.uuid4()), "shard_name": "0", "shard_id": lineage.shard_id, "engine": ENGINES[engine][1],
-                  "repository": lineage.access(), "manifest_id": commit.manifest_id, "manifest_digest": commit.manifest_digest,
-                  "directory": target, "port": port, "memory_bytes": 128 << 20}
+    assignment = {
+        "restore_id": str(uuid.uuid4()),
+        "shard_name": "0",
+        "shard_id": lineage.shard_id,
+        "engine": ENGINES[engine][1],
+        "repository": lineage.access(),
+        "manifest_id": commit.manifest_id,
+        "manifest_digest": commit.manifest_digest,
+        "directory": target,
+        "port": port,
+        "memory_bytes": 128 << 20,
+    }
     server.server.say(restore=assignment)
     done = server.server.wait_for("restore_done")
     assert done.port == port and done.size_bytes == commit.size_bytes and done.start_ms > 0
@@ -283,9 +335,19 @@ def test_a_killed_restore_leaves_nothing_outside_its_instance(agents, home, sour
     _, commit = run_backup(agents, lineage)
     parent = owned_directory(home, "killed-restore")
     agent = agents()
-    agent.server.say(restore={"restore_id": str(uuid.uuid4()), "shard_name": "0", "shard_id": lineage.shard_id, "engine": ENGINES["mariadb"][1],
-                              "repository": lineage.access(), "manifest_id": commit.manifest_id, "manifest_digest": commit.manifest_digest,
-                              "directory": os.path.join(parent, "0"), "port": 0})
+    agent.server.say(
+        restore={
+            "restore_id": str(uuid.uuid4()),
+            "shard_name": "0",
+            "shard_id": lineage.shard_id,
+            "engine": ENGINES["mariadb"][1],
+            "repository": lineage.access(),
+            "manifest_id": commit.manifest_id,
+            "manifest_digest": commit.manifest_digest,
+            "directory": os.path.join(parent, "0"),
+            "port": 0,
+        }
+    )
     data = os.path.join(agent.directory, "data")
     deadline = time.monotonic() + 30
     while not os.path.isdir(data):
@@ -358,8 +420,14 @@ def test_the_next_backup_clears_what_a_killed_one_left_on_the_source(agents, hom
     after = set(slots(source)) - before
     assert not left & after
     assert len(after) == 1, "the logs since the new backup are kept for the next one"
-    request = {"engine": "postgresql", "host": "127.0.0.1", "port": source.port, "username": source.user, "password": source.password,
-               "shard_id": lineage.shard_id}
+    request = {
+        "engine": "postgresql",
+        "host": "127.0.0.1",
+        "port": source.port,
+        "username": source.user,
+        "password": source.password,
+        "shard_id": lineage.shard_id,
+    }
     subprocess.run([AGENT, "--forget-source"], input=json.dumps(request), text=True, timeout=30, check=True)
     assert set(slots(source)) == before
 
@@ -460,11 +528,25 @@ def test_two_agents_cannot_share_a_directory(agents):
 
 def test_probe_answers_without_an_instance(sources):
     source = sources("mariadb")
-    request = {"engine": "mariadb", "host": "127.0.0.1", "port": source.port, "username": source.user, "password": source.password,
-               "tls_mode": "prefer", "shard": "0"}
+    request = {
+        "engine": "mariadb",
+        "host": "127.0.0.1",
+        "port": source.port,
+        "username": source.user,
+        "password": source.password,
+        "tls_mode": "prefer",
+        "shard": "0",
+    }
 
     def ask(flag, **changes):
-        return subprocess.run([AGENT, flag], input=json.dumps({**request, **changes}), capture_output=True, text=True, timeout=30, check=False)
+        return subprocess.run(
+            [AGENT, flag],
+            input=json.dumps({**request, **changes}),
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
 
     result = ask("--probe")
     answer = json.loads(result.stdout)

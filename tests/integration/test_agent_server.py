@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A server for agents, made with Python's gRPC from the contract: it says what a test tells it to, and remembers what it heard."""
+"""A server for agents, made with Python's gRPC from the contract.
+
+It says what a test tells it to, and remembers what it heard.
+"""
+
 import os
 import queue
 import subprocess
@@ -23,6 +27,7 @@ def load_contract():
         raise RuntimeError("protoc failed")
     sys.path.insert(0, directory)
     from holdfast.v1 import agent_pb2, types_pb2
+
     return agent_pb2, types_pb2
 
 
@@ -31,8 +36,30 @@ agent_pb2, types_pb2 = load_contract()
 
 def make_certificate(directory):
     key, certificate = os.path.join(directory, "key.pem"), os.path.join(directory, "certificate.pem")
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-keyout",
-                    key, "-out", certificate, "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"], check=True, capture_output=True)
+    subprocess.run(
+        [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+            "-nodes",
+            "-days",
+            "2",
+            "-keyout",
+            key,
+            "-out",
+            certificate,
+            "-subj",
+            "/CN=127.0.0.1",
+            "-addext",
+            "subjectAltName=IP:127.0.0.1",
+        ],
+        check=True,
+        capture_output=True,
+    )
     return open(key, "rb").read(), open(certificate, "rb").read()
 
 
@@ -41,20 +68,23 @@ class AgentServer:
         self.key, self.certificate = make_certificate(directory)
         self.secret, self.token, self.deadman_ms = secret, "session-token", deadman_ms
         self.changed = threading.Condition()
-        self.heard = []        # every AgentMessage but Progress, in order
+        self.heard = []  # every AgentMessage but Progress, in order
         self.progress = []
         self.joins = []
-        self.session = None    # the queue of the newest stream
-        self.is_silent = False # no heartbeats, no answers
+        self.session = None  # the queue of the newest stream
+        self.is_silent = False  # no heartbeats, no answers
         self.server = None
         self.port = 0
         self.start()
 
     def start(self):
         self.server = grpc.server(futures.ThreadPoolExecutor(8), options=[("grpc.so_reuseport", 0)])
-        handler = grpc.stream_stream_rpc_method_handler(self.serve, agent_pb2.AgentMessage.FromString,
-                                                        agent_pb2.ServerMessage.SerializeToString)
-        self.server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("holdfast.v1.Agents", {"Session": handler})])
+        handler = grpc.stream_stream_rpc_method_handler(
+            self.serve, agent_pb2.AgentMessage.FromString, agent_pb2.ServerMessage.SerializeToString
+        )
+        self.server.add_generic_rpc_handlers(
+            [grpc.method_handlers_generic_handler("holdfast.v1.Agents", {"Session": handler})]
+        )
         credentials = grpc.ssl_server_credentials([(self.key, self.certificate)])
         port = self.server.add_secure_port(f"127.0.0.1:{self.port}", credentials)
         assert port != 0
@@ -66,7 +96,9 @@ class AgentServer:
         self.session = None
 
     def serve(self, requests, context):
-        context.send_initial_metadata((("holdfast-stream", "open"),))  # as holdfastd does: the client knows that it was accepted
+        context.send_initial_metadata(
+            (("holdfast-stream", "open"),)
+        )  # as holdfastd does: the client knows that it was accepted
         try:
             join = next(requests).join
         except (StopIteration, grpc.RpcError):
@@ -116,12 +148,14 @@ class AgentServer:
 
     def wait_for(self, field, timeout=60):
         """The newest message of a kind; a failure that is not waited for ends the test."""
+
         def look():
             for message in reversed(self.heard):
                 assert field == "failed" or not message.HasField("failed"), message.failed
                 if message.HasField(field):
                     return getattr(message, field)
             return None
+
         return self.wait(look, timeout)
 
     def wait_phase(self, phase, timeout=60):
@@ -129,10 +163,15 @@ class AgentServer:
             failed = [message.failed for message in self.heard if message.HasField("failed")]
             assert not failed, failed
             return phase in self.phases()
+
         return self.wait(look, timeout)
 
     def phases(self):
-        names = [types_pb2.Phase.Name(message.phase_started.phase) for message in self.heard if message.HasField("phase_started")]
+        names = [
+            types_pb2.Phase.Name(message.phase_started.phase)
+            for message in self.heard
+            if message.HasField("phase_started")
+        ]
         return [name.removeprefix("PHASE_").lower() for name in names]
 
     def forget(self):

@@ -15,20 +15,20 @@
     "\"certificate_pem\":\"PEM\",\"join_secret\":\"s3cret\",\"deadman_ms\":30000,"                 \
     "\"lifetime_ms\":60000}"
 
-static char directory[64];
+static char *directory;
 
 static int set_up(void **test_state)
 {
     (void)test_state;
-    (void)strcpy(directory, "/tmp/holdfast-instance-XXXXXX");
-    return mkdtemp(directory) == NULL;
+    directory = temp_dir_new();
+    return directory == NULL;
 }
 
 static int tear_down(void **test_state)
 {
     (void)test_state;
-    Error error = {0};
-    return dir_remove_all(directory, &error) != STATUS_OK;
+    temp_dir_removep(&directory);
+    return 0;
 }
 
 static void write_join(const char *text)

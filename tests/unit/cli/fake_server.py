@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """A REST server that answers what a test tells it to and remembers what it was asked."""
+
 import http.server
 import json
 import threading
 
 
 class FakeServer:
-    """`answers` maps (method, path without query) to a list of (status, body) that are given in turn; the last one stays."""
+    """`answers` maps (method, path without query) to a list of (status, body), given in turn; the last one stays."""
 
     def __init__(self):
         self.requests = []
@@ -21,8 +22,15 @@ class FakeServer:
                 path, _, query = self.path.partition("?")
                 size = int(self.headers.get("Content-Length") or 0)
                 body = self.rfile.read(size)
-                fake.requests.append({"method": self.command, "path": path, "query": query, "headers": dict(self.headers),
-                                      "body": json.loads(body) if body else None})
+                fake.requests.append(
+                    {
+                        "method": self.command,
+                        "path": path,
+                        "query": query,
+                        "headers": dict(self.headers),
+                        "body": json.loads(body) if body else None,
+                    }
+                )
                 if path in fake.streams:
                     self.send_response(200)
                     self.send_header("Content-Type", "text/event-stream")
@@ -69,5 +77,11 @@ class FakeServer:
 
 
 def problem(slug, status, detail, **more):
-    return {"type": f"urn:holdfast:problem:{slug}", "title": "A title", "status": status, "detail": detail,
-            "request_id": "r-1", **more}
+    return {
+        "type": f"urn:holdfast:problem:{slug}",
+        "title": "A title",
+        "status": status,
+        "detail": detail,
+        "request_id": "r-1",
+        **more,
+    }

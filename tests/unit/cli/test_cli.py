@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line client as people and scripts meet it. When this goes red, a command sends the wrong thing, hides a problem, or
-ends with the wrong exit code."""
+"""The command line client as people and scripts meet it.
+
+When this goes red, a command sends the wrong thing, hides a problem, or ends with the wrong exit code.
+"""
+
 import json
 import os
 import pty
@@ -30,55 +33,146 @@ def run(server, *arguments, stdin="", environment=None, timeout=30):
     if server is not None:
         clean["HOLDFAST_SERVER"] = server.url
     clean.update(environment or {})
-    return subprocess.run([PROGRAM, *arguments], env=clean, input=stdin, capture_output=True, text=True, timeout=timeout, check=False)
+    return subprocess.run(
+        [PROGRAM, *arguments], env=clean, input=stdin, capture_output=True, text=True, timeout=timeout, check=False
+    )
 
 
 # --- what is sent ---------------------------------------------------------------------------------
 
 REQUESTS = [
-    (["database", "create", "shop", "--engine", "mariadb", "--rpo", "1h"], "POST", "/v1/databases", "",
-     {"database": {"name": "shop", "engine": "mariadb", "recovery_point_objective": "3600s"}}),
-    (["database", "create", "shop", "--engine=mysql", "--validate-only"], "POST", "/v1/databases", "",
-     {"database": {"name": "shop", "engine": "mysql"}, "validate_only": True}),
+    (
+        ["database", "create", "shop", "--engine", "mariadb", "--rpo", "1h"],
+        "POST",
+        "/v1/databases",
+        "",
+        {"database": {"name": "shop", "engine": "mariadb", "recovery_point_objective": "3600s"}},
+    ),
+    (
+        ["database", "create", "shop", "--engine=mysql", "--validate-only"],
+        "POST",
+        "/v1/databases",
+        "",
+        {"database": {"name": "shop", "engine": "mysql"}, "validate_only": True},
+    ),
     (["database", "show", "shop"], "GET", "/v1/databases/shop", "", None),
-    (["database", "update", "shop", "--rpo", "250ms", "--if-match", "abc"], "PATCH", "/v1/databases/shop", "",
-     {"recovery_point_objective": "0.250s"}),
+    (
+        ["database", "update", "shop", "--rpo", "250ms", "--if-match", "abc"],
+        "PATCH",
+        "/v1/databases/shop",
+        "",
+        {"recovery_point_objective": "0.250s"},
+    ),
     (["database", "delete", "shop", "--force"], "DELETE", "/v1/databases/shop", "force=true", None),
-    (["shard", "create", "shop", "0", "--host", "db", "--port", "3306", "--credential", "c"], "POST", "/v1/databases/shop/shards", "",
-     {"name": "0", "source": {"host": "db", "port": 3306, "credential": "c"}}),
-    (["shard", "create", "shop", "--host", "db", "--port", "3306", "--credential", "c", "--zone", "a", "--", "-80"], "POST",
-     "/v1/databases/shop/shards", "",
-     {"name": "-80", "source": {"host": "db", "port": 3306, "credential": "c"}, "placement": {"zone": "a"}}),
+    (
+        ["shard", "create", "shop", "0", "--host", "db", "--port", "3306", "--credential", "c"],
+        "POST",
+        "/v1/databases/shop/shards",
+        "",
+        {"name": "0", "source": {"host": "db", "port": 3306, "credential": "c"}},
+    ),
+    (
+        ["shard", "create", "shop", "--host", "db", "--port", "3306", "--credential", "c", "--zone", "a", "--", "-80"],
+        "POST",
+        "/v1/databases/shop/shards",
+        "",
+        {"name": "-80", "source": {"host": "db", "port": 3306, "credential": "c"}, "placement": {"zone": "a"}},
+    ),
     (["shard", "show", "shop", "-80"], "GET", "/v1/databases/shop/shards/-80", "", None),
-    (["shard", "update", "shop", "80-", "--port", "5"], "PATCH", "/v1/databases/shop/shards/80-", "", {"source": {"port": 5}}),
+    (
+        ["shard", "update", "shop", "80-", "--port", "5"],
+        "PATCH",
+        "/v1/databases/shop/shards/80-",
+        "",
+        {"source": {"port": 5}},
+    ),
     (["shard", "delete", "shop", "a/b c"], "DELETE", "/v1/databases/shop/shards/a%2Fb%20c", "", None),
-    (["credential", "create", "c", "--username", "u", "--password-file", "-"], "POST", "/v1/credentials", "",
-     {"name": "c", "username": "u", "password": "pa ss"}),
+    (
+        ["credential", "create", "c", "--username", "u", "--password-file", "-"],
+        "POST",
+        "/v1/credentials",
+        "",
+        {"name": "c", "username": "u", "password": "pa ss"},
+    ),
     (["credential", "show", "c"], "GET", "/v1/credentials/c", "", None),
-    (["repository", "create", "r", "--location", "file:///b", "--key-file", "/k", "--create-key-file"], "POST", "/v1/repositories", "",
-     {"repository": {"name": "r", "location": "file:///b", "key_file": "/k"}, "create_key_file": True}),
-    (["policy", "create", "shop", "p", "--schedule", "*/5 * * * *", "--repository", "r", "--keep-last", "7", "--keep-for", "7d",
-      "--time-zone", "Europe/Berlin"], "POST", "/v1/databases/shop/policies", "",
-     {"name": "p", "schedule": "*/5 * * * *", "repository": "r", "time_zone": "Europe/Berlin",
-      "retention": {"keep_last": 7, "keep_for": "604800s"}}),
+    (
+        ["repository", "create", "r", "--location", "file:///b", "--key-file", "/k", "--create-key-file"],
+        "POST",
+        "/v1/repositories",
+        "",
+        {"repository": {"name": "r", "location": "file:///b", "key_file": "/k"}, "create_key_file": True},
+    ),
+    (
+        [
+            "policy",
+            "create",
+            "shop",
+            "p",
+            "--schedule",
+            "*/5 * * * *",
+            "--repository",
+            "r",
+            "--keep-last",
+            "7",
+            "--keep-for",
+            "7d",
+            "--time-zone",
+            "Europe/Berlin",
+        ],
+        "POST",
+        "/v1/databases/shop/policies",
+        "",
+        {
+            "name": "p",
+            "schedule": "*/5 * * * *",
+            "repository": "r",
+            "time_zone": "Europe/Berlin",
+            "retention": {"keep_last": 7, "keep_for": "604800s"},
+        },
+    ),
     (["policy", "pause", "shop", "p"], "POST", "/v1/databases/shop/policies/p/pause", "", None),
     (["policy", "resume", "shop", "p"], "POST", "/v1/databases/shop/policies/p/resume", "", None),
-    (["policy", "preview", "--schedule", "@daily", "--count", "3"], "POST", "/v1/schedules/preview", "",
-     {"schedule": "@daily", "count": 3}),
-    (["backup", "start", "shop", "--seed", "--note", "why"], "POST", "/v1/databases/shop/backups", "", {"seed": True, "note": "why"}),
+    (
+        ["policy", "preview", "--schedule", "@daily", "--count", "3"],
+        "POST",
+        "/v1/schedules/preview",
+        "",
+        {"schedule": "@daily", "count": 3},
+    ),
+    (
+        ["backup", "start", "shop", "--seed", "--note", "why"],
+        "POST",
+        "/v1/databases/shop/backups",
+        "",
+        {"seed": True, "note": "why"},
+    ),
     (["backup", "cancel", "b1"], "POST", "/v1/backups/b1/cancel", "", None),
     (["backup", "delete", "b1"], "DELETE", "/v1/backups/b1", "", None),
-    (["restore", "create", "--database", "shop", "--first-port", "5000", "--shard", "-80", "--shard", "80-"], "POST", "/v1/restores", "",
-     {"database": "shop", "first_port": 5000, "shards": ["-80", "80-"], "mode": "server"}),
-    (["restore", "create", "--backup", "b1", "--directory", "/r"], "POST", "/v1/restores", "",
-     {"backup": "b1", "directory": "/r", "mode": "directory"}),
+    (
+        ["restore", "create", "--database", "shop", "--first-port", "5000", "--shard", "-80", "--shard", "80-"],
+        "POST",
+        "/v1/restores",
+        "",
+        {"database": "shop", "first_port": 5000, "shards": ["-80", "80-"], "mode": "server"},
+    ),
+    (
+        ["restore", "create", "--backup", "b1", "--directory", "/r"],
+        "POST",
+        "/v1/restores",
+        "",
+        {"backup": "b1", "directory": "/r", "mode": "directory"},
+    ),
     (["restore", "stop", "r1"], "POST", "/v1/restores/r1/stop", "", None),
     (["instance", "show", "i1"], "GET", "/v1/instances/i1", "", None),
     (["database", "probe", "shop"], "POST", "/v1/databases/shop/probe", "", None),
 ]
 
 
-@pytest.mark.parametrize("arguments, method, path, query, body", REQUESTS, ids=lambda value: " ".join(value) if isinstance(value, list) else "")
+@pytest.mark.parametrize(
+    "arguments, method, path, query, body",
+    REQUESTS,
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
 def test_a_command_sends(server, arguments, method, path, query, body):
     server.on(method, path, {"id": "x", "results": [], "runs": []})
     result = run(server, *arguments, stdin="pa ss\n")
@@ -95,8 +189,11 @@ def test_every_request_carries_the_token(server, tmp_path):
     token = tmp_path / "token"
     token.write_text("secret-token\n")
     server.on("GET", "/v1/databases/shop", {})
-    for arguments, environment in ([["--token-file", str(token)], {}], [[], {"HOLDFAST_TOKEN_FILE": str(token)}],
-                                   [[], {"HOLDFAST_TOKEN": "secret-token"}]):
+    for arguments, environment in (
+        [["--token-file", str(token)], {}],
+        [[], {"HOLDFAST_TOKEN_FILE": str(token)}],
+        [[], {"HOLDFAST_TOKEN": "secret-token"}],
+    ):
         assert run(server, *arguments, "database", "show", "shop", environment=environment).returncode == 0
         assert server.last()["headers"]["Authorization"] == "Bearer secret-token"
 
@@ -138,7 +235,9 @@ MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize("arguments, words", MISTAKES, ids=lambda value: " ".join(value) if isinstance(value, list) else "")
+@pytest.mark.parametrize(
+    "arguments, words", MISTAKES, ids=lambda value: " ".join(value) if isinstance(value, list) else ""
+)
 def test_a_mistake_is_named_and_sends_nothing(server, arguments, words):
     result = run(server, *arguments)
     assert result.returncode in (2, 3), result.stderr
@@ -152,8 +251,15 @@ def test_no_command_is_a_mistake_and_help_is_not(server):
     assert result.returncode == 2 and "database create" in result.stderr
     result = run(server, "database")
     assert result.returncode == 2 and "create" in result.stderr
-    for arguments in (["--help"], ["help"], ["database", "--help"], ["help", "database"], ["database", "create", "-h"],
-                      ["help", "database", "create"], ["help", "events"]):
+    for arguments in (
+        ["--help"],
+        ["help"],
+        ["database", "--help"],
+        ["help", "database"],
+        ["database", "create", "-h"],
+        ["help", "database", "create"],
+        ["help", "events"],
+    ):
         result = run(server, *arguments)
         assert result.returncode == 0 and "usage: holdfast" in result.stdout and result.stderr == ""
     assert server.requests == []
@@ -161,15 +267,37 @@ def test_no_command_is_a_mistake_and_help_is_not(server):
 
 # --- answers ----------------------------------------------------------------------------------------
 
+
 def test_lists_are_tables_for_people_and_whole_answers_for_scripts(server):
-    shop = {"name": "shop", "engine": "mariadb", "shard_count": 4, "protection": "protected", "size_bytes": 3 << 30,
-            "proven_recovery_time": "62s"}
-    server.on("GET", "/v1/databases", {"databases": [shop], "next_page_token": "p2"},
-              {"databases": [{"name": "evil\x1b[31m", "engine": "mysql"}], "next_page_token": ""})
+    shop = {
+        "name": "shop",
+        "engine": "mariadb",
+        "shard_count": 4,
+        "protection": "protected",
+        "size_bytes": 3 << 30,
+        "proven_recovery_time": "62s",
+    }
+    server.on(
+        "GET",
+        "/v1/databases",
+        {"databases": [shop], "next_page_token": "p2"},
+        {"databases": [{"name": "evil\x1b[31m", "engine": "mysql"}], "next_page_token": ""},
+    )
     result = run(server, "database", "list")
     assert result.returncode == 0
     lines = result.stdout.splitlines()
-    assert lines[0].split() == ["DATABASE", "ENGINE", "SHARDS", "PROTECTION", "RESTORABLE", "NEXT", "RUN", "PROVEN", "RTO", "SIZE"]
+    assert lines[0].split() == [
+        "DATABASE",
+        "ENGINE",
+        "SHARDS",
+        "PROTECTION",
+        "RESTORABLE",
+        "NEXT",
+        "RUN",
+        "PROVEN",
+        "RTO",
+        "SIZE",
+    ]
     assert lines[1].split() == ["shop", "mariadb", "4", "protected", "-", "-", "1m", "2s", "3.0", "GiB"]
     assert lines[2].startswith("evil?[31m  ") and "\x1b" not in result.stdout
     assert "page_token=p2" in server.last()["query"]
@@ -180,7 +308,9 @@ def test_lists_are_tables_for_people_and_whole_answers_for_scripts(server):
 
 
 def test_a_limit_stops_paging_and_says_so(server):
-    server.on("GET", "/v1/backups", {"backups": [{"id": str(number)} for number in range(2)], "next_page_token": "more"})
+    server.on(
+        "GET", "/v1/backups", {"backups": [{"id": str(number)} for number in range(2)], "next_page_token": "more"}
+    )
     result = run(server, "backup", "list", "--limit", "2", "--database", "a b", "--output", "json")
     assert len(json.loads(result.stdout)["backups"]) == 2
     assert "--limit" in result.stderr
@@ -189,8 +319,17 @@ def test_a_limit_stops_paging_and_says_so(server):
 
 
 def test_details_show_sizes_times_and_lists(server):
-    server.on("GET", "/v1/restores/r1", {"id": "r1", "state": "serving", "created_at": "2026-01-02T03:04:05Z", "message": "",
-                                         "shards": [{"shard": "0", "port": 5000, "restore_time": "1.5s", "total_bytes": 2048}]})
+    server.on(
+        "GET",
+        "/v1/restores/r1",
+        {
+            "id": "r1",
+            "state": "serving",
+            "created_at": "2026-01-02T03:04:05Z",
+            "message": "",
+            "shards": [{"shard": "0", "port": 5000, "restore_time": "1.5s", "total_bytes": 2048}],
+        },
+    )
     result = run(server, "restore", "show", "r1")
     assert re.search(r"created_at: +2026-01-02 03:04:05 \(", result.stdout)
     assert "restore_time:          1.5s" in result.stdout
@@ -199,29 +338,56 @@ def test_details_show_sizes_times_and_lists(server):
 
 
 def test_a_list_without_pages_is_asked_for_plainly(server):
-    server.on("GET", "/v1/databases/shop/policies/p/retention", {"verdicts": [
-        {"backup_id": "b1", "is_kept": False, "why": "older than keep_for 7d", "stored_bytes": 1024}]})
+    server.on(
+        "GET",
+        "/v1/databases/shop/policies/p/retention",
+        {"verdicts": [{"backup_id": "b1", "is_kept": False, "why": "older than keep_for 7d", "stored_bytes": 1024}]},
+    )
     result = run(server, "policy", "retention", "shop", "p")
     assert result.stdout.splitlines()[1].split(None, 5) == ["b1", "-", "no", "1.0", "KiB", "older than keep_for 7d"]
     assert server.last()["query"] == ""
 
 
-@pytest.mark.parametrize("seconds, text", [("0.012s", "12ms"), ("9.94s", "9.9s"), ("60s", "1m"), ("61s", "1m 1s"), ("3600s", "1h"),
-                                           ("604800s", "7d"), ("90000s", "1d 1h")])
+@pytest.mark.parametrize(
+    "seconds, text",
+    [
+        ("0.012s", "12ms"),
+        ("9.94s", "9.9s"),
+        ("60s", "1m"),
+        ("61s", "1m 1s"),
+        ("3600s", "1h"),
+        ("604800s", "7d"),
+        ("90000s", "1d 1h"),
+    ],
+)
 def test_durations_are_short(server, seconds, text):
     server.on("GET", "/v1/backups/b1", {"checkpoint_skew": seconds})
     server.on("GET", "/v1/backups/b1/shards", {"shards": []})
     assert f"checkpoint_skew:       {text}\n" in run(server, "backup", "show", "b1").stdout
 
 
-PROBLEMS = [("not-found", 404, 3), ("already-exists", 409, 4), ("invalid-argument", 400, 2), ("backup-running", 409, 5),
-            ("etag-mismatch", 412, 5), ("permission-denied", 403, 6), ("unauthenticated", 401, 6), ("resource-exhausted", 429, 7),
-            ("deadline-exceeded", 504, 8), ("internal", 500, 1), ("a-newer-one", 409, 5)]
+PROBLEMS = [
+    ("not-found", 404, 3),
+    ("already-exists", 409, 4),
+    ("invalid-argument", 400, 2),
+    ("backup-running", 409, 5),
+    ("etag-mismatch", 412, 5),
+    ("permission-denied", 403, 6),
+    ("unauthenticated", 401, 6),
+    ("resource-exhausted", 429, 7),
+    ("deadline-exceeded", 504, 8),
+    ("internal", 500, 1),
+    ("a-newer-one", 409, 5),
+]
 
 
 @pytest.mark.parametrize("slug, status, code", PROBLEMS)
 def test_a_problem_becomes_a_message_and_an_exit_code(server, slug, status, code):
-    server.on("GET", "/v1/databases/shop", (status, problem(slug, status, "what happened", hint="do this", field="database.name")))
+    server.on(
+        "GET",
+        "/v1/databases/shop",
+        (status, problem(slug, status, "what happened", hint="do this", field="database.name")),
+    )
     result = run(server, "database", "show", "shop")
     assert result.returncode == code
     assert "what happened" in result.stderr and "do this" in result.stderr and "database.name" in result.stderr
@@ -237,7 +403,12 @@ def test_an_answer_that_is_not_ours_is_an_error_too(server):
 
 
 def test_unavailable_is_tried_again_with_the_same_key(server):
-    server.on("POST", "/v1/databases/shop/backups", (503, problem("unavailable", 503, "starting")), (201, {"id": "b1", "database": "shop"}))
+    server.on(
+        "POST",
+        "/v1/databases/shop/backups",
+        (503, problem("unavailable", 503, "starting")),
+        (201, {"id": "b1", "database": "shop"}),
+    )
     result = run(server, "backup", "start", "shop")
     assert result.returncode == 0, result.stderr
     keys = [request["headers"]["Idempotency-Key"] for request in server.requests]
@@ -255,16 +426,33 @@ def test_no_server_is_named_soon():
 
 
 def test_probe_names_each_problem_with_its_cure(server):
-    server.on("POST", "/v1/databases/shop/probe", {"results": [
-        {"shard": "-80", "is_ready": True, "version": "10.11", "problems": []},
-        {"shard": "80-", "is_ready": False, "problems": [
-            {"reason": "source-privileges", "message": "the user lacks REPLICATION SLAVE", "cure": "GRANT REPLICATION SLAVE"}]}]})
+    server.on(
+        "POST",
+        "/v1/databases/shop/probe",
+        {
+            "results": [
+                {"shard": "-80", "is_ready": True, "version": "10.11", "problems": []},
+                {
+                    "shard": "80-",
+                    "is_ready": False,
+                    "problems": [
+                        {
+                            "reason": "source-privileges",
+                            "message": "the user lacks REPLICATION SLAVE",
+                            "cure": "GRANT REPLICATION SLAVE",
+                        }
+                    ],
+                },
+            ]
+        },
+    )
     result = run(server, "database", "probe", "shop")
     assert result.returncode == 5
     assert "shard 80-: the user lacks REPLICATION SLAVE" in result.stdout and "cure: GRANT" in result.stdout
 
 
 # --- waiting ----------------------------------------------------------------------------------------
+
 
 def backup(state, **more):
     return {"id": "b1", "database": "shop", "state": state, **more}
@@ -280,21 +468,43 @@ def prepare_backup(server, *final):
     running = {"state": "running", "phase": "restore", "done_bytes": 512, "total_bytes": 1024, "progress": 0.5}
     replaying = {"state": "running", "phase": "replay", "progress": 0.6}
     done = {"state": "committed", "size_bytes": 2048, "new_bytes": 10, "stored_bytes": 5}
-    server.on("GET", "/v1/backups/b1/shards", shards(running, {"state": "pending"}), shards(replaying, running), shards(done, done))
+    server.on(
+        "GET",
+        "/v1/backups/b1/shards",
+        shards(running, {"state": "pending"}),
+        shards(replaying, running),
+        shards(done, done),
+    )
 
 
 def test_wait_prints_a_line_for_every_change(server):
-    prepare_backup(server, backup("succeeded", size_bytes=4096, new_bytes=20, stored_bytes=10, checkpoint_skew="0.012s"))
+    prepare_backup(
+        server, backup("succeeded", size_bytes=4096, new_bytes=20, stored_bytes=10, checkpoint_skew="0.012s")
+    )
     result = run(server, "backup", "start", "shop", "--wait")
     assert result.returncode == 0, result.stderr
     lines = [line.split(" ", 1)[1] for line in result.stdout.splitlines()[:-1]]
-    assert lines == ["backup b1: running", "shard 0: restore", "shard 1: pending", "shard 0: replay", "shard 1: restore",
-                     "backup b1: succeeded", "shard 0: committed: 2.0 KiB, new 10 B, stored 5 B", "shard 1: committed: 2.0 KiB, new 10 B, stored 5 B"]
+    assert lines == [
+        "backup b1: running",
+        "shard 0: restore",
+        "shard 1: pending",
+        "shard 0: replay",
+        "shard 1: restore",
+        "backup b1: succeeded",
+        "shard 0: committed: 2.0 KiB, new 10 B, stored 5 B",
+        "shard 1: committed: 2.0 KiB, new 10 B, stored 5 B",
+    ]
     assert result.stdout.splitlines()[-1] == "4.0 KiB, new 20 B, stored 10 B, received 0 B, checkpoint skew 12 ms"
 
 
-OUTCOMES = [("succeeded", "", 0), ("canceled", "", 9), ("failed", "disk-full", 7), ("failed", "page-corrupt", 10),
-            ("failed", "source-unreachable", 8), ("failed", "", 1)]
+OUTCOMES = [
+    ("succeeded", "", 0),
+    ("canceled", "", 9),
+    ("failed", "disk-full", 7),
+    ("failed", "page-corrupt", 10),
+    ("failed", "source-unreachable", 8),
+    ("failed", "", 1),
+]
 
 
 @pytest.mark.parametrize("state, reason, code", OUTCOMES)
@@ -316,8 +526,12 @@ def test_wait_with_json_keeps_the_output_clean(server):
 
 def test_a_restore_is_over_when_it_serves(server):
     server.on("POST", "/v1/restores", (201, {"id": "r1", "database": "shop", "state": "pending"}))
-    server.on("GET", "/v1/restores/r1", {"id": "r1", "state": "running", "shards": [{"shard": "0", "state": "running"}]},
-              {"id": "r1", "state": "serving", "shards": [{"shard": "0", "state": "serving", "port": 5000}]})
+    server.on(
+        "GET",
+        "/v1/restores/r1",
+        {"id": "r1", "state": "running", "shards": [{"shard": "0", "state": "running"}]},
+        {"id": "r1", "state": "serving", "shards": [{"shard": "0", "state": "serving", "port": 5000}]},
+    )
     result = run(server, "restore", "create", "--database", "shop", "--first-port", "5000", "--wait")
     assert result.returncode == 0 and "shard 0: serving: 127.0.0.1:5000" in result.stdout
 
@@ -335,7 +549,9 @@ def test_a_terminal_gets_bars_in_place(server):
     prepare_backup(server, backup("succeeded", size_bytes=4096))
     master, slave = pty.openpty()
     environment = {"PATH": os.environ["PATH"], "HOLDFAST_SERVER": server.url, "TERM": "xterm", "LC_ALL": "C.UTF-8"}
-    with subprocess.Popen([PROGRAM, "backup", "start", "shop", "--wait"], stdin=slave, stdout=slave, stderr=slave, env=environment) as process:
+    with subprocess.Popen(
+        [PROGRAM, "backup", "start", "shop", "--wait"], stdin=slave, stdout=slave, stderr=slave, env=environment
+    ) as process:
         os.close(slave)
         output = b""
         deadline = time.monotonic() + 20
@@ -354,17 +570,28 @@ def test_a_terminal_gets_bars_in_place(server):
 
 # --- events -----------------------------------------------------------------------------------------
 
+
 def test_events_are_listed_oldest_first_and_followed(server):
-    event = {"id": 7, "time": "2026-01-02T03:04:05Z", "severity": "info", "kind": "backup.started", "database": "shop", "message": "seven"}
+    event = {
+        "id": 7,
+        "time": "2026-01-02T03:04:05Z",
+        "severity": "info",
+        "kind": "backup.started",
+        "database": "shop",
+        "message": "seven",
+    }
     server.on("GET", "/v1/events", {"events": [event, {**event, "id": 6, "message": "six"}]})
     result = run(server, "events")
-    assert result.stdout == ("2026-01-02 03:04:05  backup.started  shop  six\n"
-                             "2026-01-02 03:04:05  backup.started  shop  seven\n")
+    assert result.stdout == (
+        "2026-01-02 03:04:05  backup.started  shop  six\n" "2026-01-02 03:04:05  backup.started  shop  seven\n"
+    )
     new = {**event, "id": 8, "message": "eight", "shard": "0"}
     lines = f"retry: 2000\n\nid: 7\ndata: {json.dumps(event)}\n\n:\n\nid: 8\ndata: {json.dumps(new)}\n\n".encode()
     server.streams["/v1/events/stream"] = [lines, lines.replace(b"eight", b"nine").replace(b'"id": 8', b'"id": 9')]
     clean = {"PATH": os.environ["PATH"], "HOLDFAST_SERVER": server.url, "TZ": "UTC"}
-    with subprocess.Popen([PROGRAM, "events", "--follow", "--database", "shop"], env=clean, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [PROGRAM, "events", "--follow", "--database", "shop"], env=clean, stdout=subprocess.PIPE, text=True
+    ) as process:
         seen = [process.stdout.readline() for _ in range(4)]
         process.terminate()
     assert [line.rsplit(None, 1)[1] for line in seen] == ["six", "seven", "eight", "nine"]
@@ -375,9 +602,12 @@ def test_events_are_listed_oldest_first_and_followed(server):
 
 # --- one table --------------------------------------------------------------------------------------
 
+
 def test_the_reference_is_what_the_program_says(server):
     with open(os.path.join(SOURCE, "docs", "cli.md"), encoding="utf-8") as file:
-        assert file.read() == run(server, "help", "--markdown").stdout, "regenerate it: holdfast help --markdown > docs/cli.md"
+        assert (
+            file.read() == run(server, "help", "--markdown").stdout
+        ), "regenerate it: holdfast help --markdown > docs/cli.md"
 
 
 def test_bash_completes_groups_commands_options_and_words(server, tmp_path):
@@ -385,8 +615,11 @@ def test_bash_completes_groups_commands_options_and_words(server, tmp_path):
     script.write_text(run(server, "completion", "bash").stdout)
 
     def complete(*words):
-        probe = f'. {script}; COMP_WORDS=({" ".join(words)}); COMP_CWORD={len(words) - 1}; _holdfast; printf "%s\\n" "${{COMPREPLY[@]}}"'
-        return subprocess.run(["bash", "-c", probe], capture_output=True, text=True, check=True, timeout=10).stdout.split()
+        line = f"COMP_WORDS=({' '.join(words)}); COMP_CWORD={len(words) - 1}"
+        probe = f'. {script}; {line}; _holdfast; printf "%s\\n" "${{COMPREPLY[@]}}"'
+        return subprocess.run(
+            ["bash", "-c", probe], capture_output=True, text=True, check=True, timeout=10
+        ).stdout.split()
 
     assert "database" in complete("holdfast", "''") and complete("holdfast", "dat") == ["database"]
     assert complete("holdfast", "policy", "re") == ["resume", "retention"]
