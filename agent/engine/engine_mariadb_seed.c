@@ -105,8 +105,9 @@ static Status open_clients(Seed *seed, Error *error)
             mysql_client_run(seed->sources[i], MYSQL_STATEMENT_MS, error,
                              "SET SESSION time_zone = '+00:00', net_write_timeout = 3600,"
                              " wait_timeout = 86400, sql_quote_show_create = 1"));
-        RETURN_IF_ERROR(mysql_client_run(seed->sources[i], MYSQL_STATEMENT_MS, error,
-                                         "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ"));
+        RETURN_IF_ERROR(
+            mysql_client_run(seed->sources[i], MYSQL_STATEMENT_MS, error,
+                             "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ"));
         RETURN_IF_ERROR(mysql_client_run(
             seed->locals[i], MYSQL_STATEMENT_MS, error,
             "SET SESSION time_zone = '+00:00', foreign_key_checks = 0, unique_checks = 0,"

@@ -19,8 +19,8 @@ typedef struct MysqlClient {
     const Cancel *cancel; // or NULL
     int64_t deadline_ms;  // of the call that runs, monotonic
     bool is_connected;
-    bool is_source;       // errors are named SOURCE_..., else ENGINE_FAILED
-    bool is_canceled;     // why the call that runs was ended by us
+    bool is_source;   // errors are named SOURCE_..., else ENGINE_FAILED
+    bool is_canceled; // why the call that runs was ended by us
     bool is_late;
     unsigned int error_number; // of the last call that failed; 0: none
 } MysqlClient;

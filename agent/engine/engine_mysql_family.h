@@ -165,6 +165,10 @@ Reason mysql_applier_reason(int number, const char *message);
 Status mysql_family_probe(bool is_mysql, const EngineSource *source, int64_t timeout_ms,
                           EngineInfo *ret_info, Error *error);
 
+// Has the connected user this privilege on everything?
+Status mysql_source_has_privilege(MysqlClient *source, const char *privilege, bool *ret_has,
+                                  Error *error);
+
 // engine_mysql_layout.c
 Status mysql_family_layout(Engine *engine, Arena *arena, EngineLayout *ret_layout, Error *error);
 

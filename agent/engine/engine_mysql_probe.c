@@ -178,9 +178,26 @@ static bool line_grants(const char *line, const char *privilege)
     return false;
 }
 
-static bool is_dynamic(const char *privilege)
+// ALL PRIVILEGES does not cover those that MySQL adds at run time, written with underscores.
+static bool result_grants(MYSQL_RES *result, const char *privilege)
 {
-    return strchr(privilege, '_') != NULL;
+    bool has = false;
+    mysql_data_seek(result, 0);
+    for (MYSQL_ROW row = mysql_fetch_row(result); row != NULL && !has;
+         row = mysql_fetch_row(result)) {
+        has = line_grants(row[0], privilege) ||
+              (strchr(privilege, '_') == NULL && line_grants(row[0], "ALL PRIVILEGES"));
+    }
+    return has;
+}
+
+Status mysql_source_has_privilege(MysqlClient *source, const char *privilege, bool *ret_has,
+                                  Error *error)
+{
+    CLEANUP(mysql_result_freep) MYSQL_RES *result = NULL;
+    RETURN_IF_ERROR(mysql_client_query(source, MYSQL_STATEMENT_MS, &result, error, "SHOW GRANTS"));
+    *ret_has = result_grants(result, privilege);
+    return STATUS_OK;
 }
 
 static Status check_privileges(Probe *probe, Error *error)
@@ -201,14 +218,7 @@ static Status check_privileges(Probe *probe, Error *error)
         mysql_client_query(probe->client, probe->timeout_ms, &result, error, "SHOW GRANTS"));
     for (const char *const *wanted = probe->is_mysql ? mysql_wanted : mariadb_wanted;
          *wanted != NULL; wanted++) {
-        bool has = false;
-        mysql_data_seek(result, 0);
-        for (MYSQL_ROW row = mysql_fetch_row(result); row != NULL && !has;
-             row = mysql_fetch_row(result)) {
-            has = line_grants(row[0], *wanted) || (!(probe->is_mysql && is_dynamic(*wanted)) &&
-                                                   line_grants(row[0], "ALL PRIVILEGES"));
-        }
-        if (has) {
+        if (result_grants(result, *wanted)) {
             continue;
         }
         const char *why = "";

@@ -412,6 +412,14 @@ static Status check_source(MysqlEngine *engine, Error *error)
         error_set(error, REASON_SOURCE_CONFIGURATION, "the source writes no binary log");
         return error_hint(error, "set log_bin in its configuration and restart it");
     }
+    bool has_privilege = false;
+    RETURN_IF_ERROR(
+        mysql_source_has_privilege(engine->source, "REPLICATION SLAVE", &has_privilege, error));
+    if (!has_privilege) { // a source refuses such a receiver with a general error, again and again
+        error_set(error, REASON_SOURCE_PRIVILEGES, "the source's user lacks REPLICATION SLAVE");
+        return error_hint(error, "GRANT REPLICATION SLAVE ON *.* TO the user '%s'",
+                          engine->base.source.username);
+    }
     RETURN_IF_ERROR(mysql_local_position(engine, position, error));
     RETURN_IF_ERROR(check_history(engine, position, error));
     return refresh_settings(engine, error);

@@ -64,23 +64,15 @@ char *mysql_work_path(Arena *arena, const MysqlEngine *engine, const char *name)
 static void add_common(Arguments *arguments, const MysqlEngine *engine, const char *data_directory)
 {
     static const char *const common[] = {
-        "--innodb-buffer-pool-dump-at-shutdown=OFF",
-        "--innodb-buffer-pool-load-at-startup=OFF",
-        "--innodb-undo-log-truncate=OFF",
-        "--loose-innodb-change-buffering=none",
+        "--innodb-buffer-pool-dump-at-shutdown=OFF", "--innodb-buffer-pool-load-at-startup=OFF",
+        "--innodb-undo-log-truncate=OFF", "--loose-innodb-change-buffering=none",
         "--innodb-adaptive-hash-index=OFF",
         "--innodb-use-native-aio=OFF", // many servers share the kernel's limit
-        "--innodb-fast-shutdown=1",
-        "--innodb-strict-mode=OFF",
-        "--innodb-io-capacity=2000",
-        "--event-scheduler=OFF",
-        "--max-connections=64",
-        "--max-allowed-packet=1G",
+        "--innodb-fast-shutdown=1", "--innodb-strict-mode=OFF", "--innodb-io-capacity=2000",
+        "--event-scheduler=OFF", "--max-connections=64", "--max-allowed-packet=1G",
         "--wait-timeout=31536000", // our connections must not be closed: they cannot be opened
                                    // again
-        "--interactive-timeout=31536000",
-        "--performance-schema=OFF",
-        NULL};
+        "--interactive-timeout=31536000", "--performance-schema=OFF", NULL};
     static const char *const mysql_only[] = {REDO_LOG_OPTION_MYSQL,
                                              "--loose-innodb-redo-log-encrypt=OFF",
                                              "--mysqlx=OFF",
@@ -233,6 +225,10 @@ static void add_mode(Arguments *arguments, MysqlEngine *engine, MysqlServerMode 
         return;
     }
     add_fast(arguments);
+    if (engine->is_mysql) {
+        add(arguments, "--innodb-rollback-segments=1"); // each in use is one more page that differs
+                                                        // after every run
+    }
     if (mode == MYSQL_SERVER_REPLICA) {
         add_replica(arguments, engine);
     } else {

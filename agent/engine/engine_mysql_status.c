@@ -115,8 +115,8 @@ static Reason binlog_reason(const char *message)
 Reason mysql_receiver_reason(int number, const char *message)
 {
     static const char *const full[] = {"No space left", "disk is full", NULL};
-    static const char *const denied[] = {"COM_REGISTER_SLAVE failed: Access denied", "REPLICATION SLAVE privilege",
-                                         NULL};
+    static const char *const denied[] = {"COM_REGISTER_SLAVE failed: Access denied",
+                                         "COM_REGISTER_REPLICA failed: Access denied", NULL};
     if (has_any(message, full)) {
         return REASON_DISK_FULL;
     }
@@ -145,8 +145,9 @@ Reason mysql_receiver_reason(int number, const char *message)
     case 3159:
         return REASON_SOURCE_TLS;
     default:
-        // Registering as a replica is refused with a general error. All others: the source is away, overloaded,
-        // restarting (also when a TLS handshake breaks off: our own connection has shown that TLS works).
+        // Registering as a replica is refused with a general error. All others: the source is away,
+        // overloaded, restarting (also when a TLS handshake breaks off: our own connection has
+        // shown that TLS works).
         return has_any(message, denied) ? REASON_SOURCE_PRIVILEGES : REASON_NONE;
     }
 }

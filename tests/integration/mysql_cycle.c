@@ -45,7 +45,7 @@ static Status copy_visited(void *context, const char *path, int64_t size, Error 
     return STATUS_OK;
 }
 
-static void copy_tree(const char *from, const char *to)
+void cycle_copy_tree(const char *from, const char *to)
 {
     Error error = {0};
     const char *directories[2] = {from, to};
@@ -90,7 +90,7 @@ Status cycle_begin(Cycle *cycle, const CycleBackup *parent, CycleRun *ret_run, E
     if (parent == NULL) {
         RETURN_IF_ERROR(engine_seed(ret_run->engine, note_progress, ret_run, error));
     } else {
-        copy_tree(parent->directory, ret_run->data_directory);
+        cycle_copy_tree(parent->directory, ret_run->data_directory);
         RETURN_IF_ERROR(
             engine_adopt(ret_run->engine, parent->version, parent->engine_state, error));
     }
@@ -243,9 +243,10 @@ void cycle_backup(Cycle *cycle, const CycleBackup *parent, CycleBackup *ret_back
     cycle_end(&run);
     times_ms[4] = clock_monotonic_ms();
     if (getenv("CYCLE_VERBOSE") != NULL) {
-        print_message("  ms: begin %lld, catch up %lld, finish %lld, end %lld\n", (long long)(times_ms[1] - times_ms[0]),
-                      (long long)(times_ms[2] - times_ms[1]), (long long)(times_ms[3] - times_ms[2]),
-                      (long long)(times_ms[4] - times_ms[3]));
+        print_message(
+            "  ms: begin %lld, catch up %lld, finish %lld, end %lld\n",
+            (long long)(times_ms[1] - times_ms[0]), (long long)(times_ms[2] - times_ms[1]),
+            (long long)(times_ms[3] - times_ms[2]), (long long)(times_ms[4] - times_ms[3]));
     }
 }
 
@@ -255,7 +256,7 @@ Status cycle_serve(Cycle *cycle, const CycleBackup *backup, int *ret_port, Cycle
     int64_t started_ms = 0;
     int port = scratch_mysql_free_port();
     RETURN_IF_ERROR(open_run(cycle, false, ret_run, error));
-    copy_tree(backup->directory, ret_run->data_directory);
+    cycle_copy_tree(backup->directory, ret_run->data_directory);
     RETURN_IF_ERROR(engine_serve(ret_run->engine, backup->version, backup->engine_state, port,
                                  &started_ms, error));
     *ret_port = port;

@@ -52,3 +52,4 @@ void cycle_backup(Cycle *cycle, const CycleBackup *parent, CycleBackup *ret_back
 // Serves a copy of the backup on a free port.
 Status cycle_serve(Cycle *cycle, const CycleBackup *backup, int *ret_port, CycleRun *ret_run,
                    Error *error);
+void cycle_copy_tree(const char *from, const char *to);

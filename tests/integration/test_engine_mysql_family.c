@@ -224,7 +224,8 @@ static void assert_same_as_source(const CycleBackup *backup)
         CLEANUP_FREE char *expected = scratch_mysql_rows(source, QUESTIONS[i]);
         CLEANUP_FREE char *got = scratch_mysql_rows(ours, QUESTIONS[i]);
         if (!text_equal(expected, got)) {
-            (void)fprintf(stderr, "%s\n--- source\n%s\n--- backup\n%s\n", QUESTIONS[i], expected, got);
+            (void)fprintf(stderr, "%s\n--- source\n%s\n--- backup\n%s\n", QUESTIONS[i], expected,
+                          got);
             fail();
         }
     }
@@ -563,6 +564,58 @@ static void test_stall_and_cancel(void **state)
     cycle_end(&run);
 }
 
+// The same address, another server.
+static void replace_source(const char *directory)
+{
+    Error error = {0};
+    scratch_mysql_stop(shared.source);
+    if (directory != NULL) {
+        assert_ok(dir_remove_all(shared.source->directory, &error), &error);
+        assert_int_equal(rename(directory, shared.source->directory), 0);
+    }
+    CLEANUP_FREE char *identity = path_join(shared.source->directory, "auto.cnf");
+    (void)unlink(identity);
+    shared.source->server_id++;
+    scratch_mysql_start(shared.source);
+}
+
+static Status follow_until_caught_up(CycleRun *run, Error *error)
+{
+    EngineProgress progress = {0};
+    bool is_caught_up = false;
+    int64_t deadline_ms = clock_monotonic_ms() + 60000;
+    while (!is_caught_up && clock_monotonic_ms() < deadline_ms) {
+        RETURN_IF_ERROR(engine_position(run->engine, &progress, &is_caught_up, error));
+        clock_sleep_ms(50);
+    }
+    assert_true(is_caught_up);
+    return STATUS_OK;
+}
+
+// A failover in the middle goes on when the new server continues the history, and is refused when
+// it lost transactions that we have already replayed: they would stay in all later backups.
+static void test_failover(void **state)
+{
+    (void)state;
+    Error error = {0};
+    CycleRun run = {0};
+    scratch_mysql_stop(shared.source);
+    CLEANUP_FREE char *old = path_join(shared.root, "old");
+    cycle_copy_tree(shared.source->directory, old);
+    scratch_mysql_start(shared.source);
+    assert_ok(cycle_begin(&shared.cycle, &shared.seed, &run, &error), &error);
+    assert_ok(cycle_catch_up(&run, &error), &error);
+    replace_source(NULL);
+    scratch_mysql_run(shared.source, "INSERT INTO shop.log (text) VALUES ('by the new primary')");
+    assert_ok(follow_until_caught_up(&run, &error), &error);
+
+    replace_source(old); // without that row
+    scratch_mysql_run(shared.source, "INSERT INTO shop.log (text) VALUES ('another')");
+    assert_int_not_equal(follow_until_caught_up(&run, &error), STATUS_OK);
+    assert_int_equal(error.reason, REASON_SOURCE_DIVERGED);
+    cycle_end(&run);
+}
+
 static void assert_follow_fails(const CycleBackup *parent, Reason reason)
 {
     Error error = {0};
@@ -856,6 +909,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_stall_and_cancel),
         cmocka_unit_test(test_wrong_credentials_are_named),
         cmocka_unit_test(test_idle_generation_is_small),
+        cmocka_unit_test(test_failover),
         cmocka_unit_test(test_purged_logs_are_named_at_once),
         cmocka_unit_test(test_diverged_sources_are_refused),
     };
