@@ -112,7 +112,7 @@ def test_requests_that_are_wrong(holdfast):
 
     policy = {"name": "p", "repository": "main", "schedule": "0 0 30 2 *"}
     problem = refused(holdfast, 400, "schedule-never-fires", "POST", "/v1/databases/shop/policies", policy)
-    assert problem["field"] == "policy.schedule"
+    assert problem["field"] == "schedule"
     refused(
         holdfast, 400, "invalid-argument", "POST", "/v1/databases/shop/policies", {**policy, "schedule": "61 * * * *"}
     )
@@ -124,7 +124,7 @@ def test_requests_that_are_wrong(holdfast):
         "/v1/databases/shop/policies",
         {**policy, "schedule": "0 3 * * *", "time_zone": "Mars/Olympus"},
     )
-    assert problem["field"] == "policy.time_zone"
+    assert problem["field"] == "time_zone"
     refused(
         holdfast,
         400,
@@ -209,7 +209,7 @@ def test_repository_that_cannot_be_written(holdfast):
         {
             "repository": {
                 "name": "other",
-                "location": f"file://{holdfast.home}/repository2",
+                "location": f"file://{holdfast.repository}/other",
                 "key_file": "/nonexistent/key",
             }
         },
