@@ -51,8 +51,8 @@ static int run(const ServerOptions *options)
     Server *server = NULL;
     sigset_t signals;
     (void)umask(0077); // everything we make is ours alone
-    if (server_become_user(options_text(&options->set, "user"), options->data_directory, &error) !=
-            STATUS_OK ||
+    if (server_become_user(options_text(&options->set, "user"), options->data_directory,
+                           options->secret_key_file, &error) != STATUS_OK ||
         server_directory_open(options->data_directory, &directory, &error) != STATUS_OK) {
         return fail(&error);
     }

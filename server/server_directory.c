@@ -5,6 +5,8 @@
 #include "common/crypto.h"
 #include "common/file.h"
 #include "common/memory.h"
+#include "common/text.h"
+#include "server/server_identity.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -54,6 +56,20 @@ static Status hand_over(const char *directory, uid_t user, gid_t group, Error *e
     return STATUS_OK;
 }
 
+static Status make_key(const char *path, const char *data_directory, uid_t user, gid_t group,
+                       Error *error)
+{
+    CLEANUP(secret_done) Secret key = {0};
+    if (text_has_prefix(path, data_directory) || access(path, F_OK) == 0) {
+        return STATUS_OK; // made by the user itself; or there
+    }
+    RETURN_IF_ERROR(server_secret_key_load(path, &key, error));
+    if (chown(path, user, group) != 0) {
+        return error_set_errno(error, REASON_INTERNAL, errno, "giving '%s' to the user", path);
+    }
+    return STATUS_OK;
+}
+
 static Status drop_root(uid_t user, gid_t group, Error *error)
 {
     if (setgroups(0, NULL) != 0 || setresgid(group, group, group) != 0 ||
@@ -69,13 +85,15 @@ static Status drop_root(uid_t user, gid_t group, Error *error)
     return STATUS_OK;
 }
 
-Status server_become_user(const char *user, const char *data_directory, Error *error)
+Status server_become_user(const char *user, const char *data_directory, const char *secret_key_file,
+                          Error *error)
 {
     uid_t user_id = 0;
     gid_t group_id = 0;
     if (geteuid() == 0) {
         RETURN_IF_ERROR(find_user(user, &user_id, &group_id, error));
         RETURN_IF_ERROR(hand_over(data_directory, user_id, group_id, error));
+        RETURN_IF_ERROR(make_key(secret_key_file, data_directory, user_id, group_id, error));
         RETURN_IF_ERROR(drop_root(user_id, group_id, error));
         if (chdir("/") != 0) { // where root was may not be ours to see
             return error_set_errno(error, REASON_INTERNAL, errno, "changing to '/'");

@@ -129,8 +129,6 @@ static void measure_rate(SessionProgress *progress, int64_t done_bytes, int64_t 
 static Status write_progress(AgentSession *session, StoreTransaction *transaction, Error *error)
 {
     const SessionProgress *progress = &session->progress;
-    RETURN_IF_ERROR(store_agent_seen(transaction, session->instance_id, session->owner->server_id,
-                                     progress->memory_bytes, error));
     if (session->attempt_id[0] != '\0') {
         AttemptProgress row = {.done_bytes = progress->done_bytes,
                                .total_bytes = progress->total_bytes,
@@ -138,14 +136,15 @@ static Status write_progress(AgentSession *session, StoreTransaction *transactio
                                .rate_bytes_per_second = progress->rate_bytes_per_second,
                                .position =
                                    progress->position[0] != '\0' ? progress->position : NULL};
-        return store_agent_progress(transaction, session->attempt_id, &row, error);
+        RETURN_IF_ERROR(store_agent_progress(transaction, session->attempt_id, &row, error));
+    } else if (session->restore_shard_id[0] != '\0' && progress->total_bytes > 0) {
+        RETURN_IF_ERROR(store_agent_restore_progress(transaction, session->restore_shard_id,
+                                                     progress->done_bytes, progress->total_bytes,
+                                                     error));
     }
-    if (session->restore_shard_id[0] != '\0' &&
-        (progress->phase == HOLDFAST__V1__PHASE__PHASE_RESTORE || progress->total_bytes > 0)) {
-        return store_agent_restore_progress(transaction, session->restore_shard_id,
-                                            progress->done_bytes, progress->total_bytes, error);
-    }
-    return STATUS_OK;
+    // Last: an instance's row is locked after what it works on.
+    return store_agent_seen(transaction, session->instance_id, session->owner->server_id,
+                            progress->memory_bytes, error);
 }
 
 static Status handle_progress(AgentSession *session, const Holdfast__V1__Progress *said,
@@ -238,7 +237,6 @@ static Status handle_commit(AgentSession *session, const Holdfast__V1__CommitReq
     bool is_accepted = false;
     const char *why = "";
     RETURN_IF_ERROR(store_begin(session->owner->options.store, &transaction, error));
-    RETURN_IF_ERROR(write_progress(session, transaction, error));
     RETURN_IF_ERROR(store_agent_commit(transaction, arena, session->attempt_id, &commit,
                                        &is_accepted, &why, error));
     // The answer is given after the commit point, never before.
@@ -290,9 +288,8 @@ Status session_fail(AgentSessions *sessions, const char *attempt_id, const char 
     if (attempt_id[0] != '\0') {
         RETURN_IF_ERROR(end_attempt(transaction, arena, attempt_id, reason, message, error));
     } else if (restore_shard_id[0] != '\0') {
-        RETURN_IF_ERROR(
-            store_agent_restore_failed(transaction, restore_shard_id, reason, message, error));
-        RETURN_IF_ERROR(store_instance_request_destroy(transaction, instance_id, message, error));
+        RETURN_IF_ERROR(store_agent_restore_failed(transaction, restore_shard_id, instance_id,
+                                                   reason, message, error));
     }
     RETURN_IF_ERROR(store_commit(&transaction, error));
     log_warning("an agent's work has failed", "instance", instance_id, "attempt", attempt_id,
@@ -322,8 +319,6 @@ static Status handle_restore_done(AgentSession *session, const Holdfast__V1__Res
                            .port = said->port};
     CLEANUP(store_rollback) StoreTransaction *transaction = NULL;
     RETURN_IF_ERROR(store_begin(session->owner->options.store, &transaction, error));
-    RETURN_IF_ERROR(
-        store_agent_seen(transaction, session->instance_id, session->owner->server_id, 0, error));
     RETURN_IF_ERROR(store_agent_restore_done(transaction, session->restore_shard_id, &done, error));
     return store_commit(&transaction, error);
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "server/service/attempt_sequel.h"
 
-#define BACKOFF_MS_MIN 2000
-#define BACKOFF_MS_MAX 60000
+#define BACKOFF_MS_MIN 1000
+#define BACKOFF_MS_MAX 30000
 
 static AttemptSequel retry_or_give_up(int64_t plain_failure_count)
 {
@@ -18,6 +18,9 @@ AttemptSequel attempt_sequel(const char *reason_slug, bool is_seed, int64_t atte
     Reason reason = reason_from_slug(reason_slug);
     // NOLINTNEXTLINE: the default is meant: every reason not named here may pass by itself.
     switch ((int)reason) {
+    case REASON_INSTANCE_LOST:
+    case REASON_LEASE_LOST:
+        return ATTEMPT_RETRY;
     case REASON_LOGS_GONE:
     case REASON_SOURCE_DIVERGED:
         return is_seed ? retry_or_give_up(plain_failure_count) : ATTEMPT_RESEED;
@@ -48,11 +51,11 @@ AttemptSequel attempt_sequel(const char *reason_slug, bool is_seed, int64_t atte
     }
 }
 
-int64_t attempt_backoff_ms(int64_t plain_failure_count)
+int64_t attempt_backoff_ms(int64_t attempt_count)
 {
-    int64_t backoff_ms = plain_failure_count > 0 ? BACKOFF_MS_MIN : 0;
-    for (int64_t i = 1; i < plain_failure_count && backoff_ms < BACKOFF_MS_MAX; i++) {
-        backoff_ms *= 4;
+    int64_t backoff_ms = attempt_count > 0 ? BACKOFF_MS_MIN : 0;
+    for (int64_t i = 1; i < attempt_count && backoff_ms < BACKOFF_MS_MAX; i++) {
+        backoff_ms *= 2;
     }
     return backoff_ms < BACKOFF_MS_MAX ? backoff_ms : BACKOFF_MS_MAX;
 }

@@ -104,6 +104,6 @@ typedef struct RestoreDoneRow {
     int port;
 } RestoreDoneRow;
 Status store_agent_restore_done(StoreTransaction *transaction, const char *restore_shard_id, const RestoreDoneRow *done, Error *error);
-// Also for one that disappeared, and for one that served and stopped.
-Status store_agent_restore_failed(StoreTransaction *transaction, const char *restore_shard_id, const char *reason, const char *message,
-                                  Error *error);
+// Asks for the destruction of its instance too.
+Status store_agent_restore_failed(StoreTransaction *transaction, const char *restore_shard_id, const char *instance_id, const char *reason,
+                                  const char *message, Error *error);

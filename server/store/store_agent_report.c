@@ -344,7 +344,8 @@ Status store_agent_restore_done(StoreTransaction *transaction, const char *resto
 }
 
 Status store_agent_restore_failed(StoreTransaction *transaction, const char *restore_shard_id,
-                                  const char *reason, const char *message, Error *error)
+                                  const char *instance_id, const char *reason, const char *message,
+                                  Error *error)
 {
     CLEANUP(arena_freep) Arena *arena = arena_new();
     RETURN_IF_ERROR(
@@ -352,5 +353,6 @@ Status store_agent_restore_failed(StoreTransaction *transaction, const char *res
                       "UPDATE restore_shards SET state = 'failed', reason = $2, message = $3"
                       " WHERE id = $1 AND state IN ('pending', 'running', 'serving')",
                       STORE_PARAMETERS(restore_shard_id, reason, message), error));
+    RETURN_IF_ERROR(store_instance_request_destroy(transaction, instance_id, message, error));
     return wake_restore(transaction, arena, restore_shard_id, error);
 }

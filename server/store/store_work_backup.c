@@ -19,9 +19,11 @@
 static const char SELECT_SHARDS[] =
     "SELECT sb.id AS shard_backup_id, sb.shard_id, s.name AS shard_name, sb.state, sb.parent_id,"
     " sb.reason, sb.message, s.placement_provider AS provider, sb.attempt_count,"
-    // Failures that led to another way (a new copy, an older parent) do not use up the tries.
+    // Lost machines, and failures that led to another way (a new copy, an older parent), do not use
+    // up the tries.
     " (SELECT count(*) FROM attempts f WHERE f.shard_backup_id = sb.id"
-    "   AND f.state IN ('failed', 'lost') AND (f.is_seed OR f.reason NOT IN ('logs-gone',"
+    "   AND f.state IN ('failed', 'lost') AND f.reason NOT IN ('instance-lost', 'lease-lost')"
+    "   AND (f.is_seed OR f.reason NOT IN ('logs-gone',"
     "   'source-diverged', 'engine-version', 'parent-unrestorable', 'object-corrupt',"
     "   'object-missing', 'page-corrupt'))) AS plain_failure_count,"
     " a.id AS attempt_id, a.state AS attempt_state, a.reason AS attempt_reason, a.is_seed,"

@@ -13,9 +13,8 @@ static void test_what_passes_is_tried_three_times(void **state)
 {
     (void)state;
     static const Reason reasons[] = {
-        REASON_SOURCE_UNREACHABLE, REASON_INSTANCE_LOST,  REASON_LEASE_LOST,
-        REASON_ENGINE_FAILED,      REASON_SOURCE_CHANGED, REASON_DISK_FULL,
-        REASON_REPLAY_STALLED,     REASON_INTERNAL,       REASON_LAUNCH_FAILED};
+        REASON_SOURCE_UNREACHABLE, REASON_ENGINE_FAILED, REASON_SOURCE_CHANGED, REASON_DISK_FULL,
+        REASON_REPLAY_STALLED,     REASON_INTERNAL,      REASON_LAUNCH_FAILED};
     for (size_t i = 0; i < ARRAY_COUNT(reasons); i++) {
         for (int is_seed = 0; is_seed < 2; is_seed++) {
             assert_int_equal(after(reasons[i], is_seed, 1), ATTEMPT_RETRY);
@@ -24,6 +23,14 @@ static void test_what_passes_is_tried_three_times(void **state)
         }
     }
     assert_int_equal(attempt_sequel("of-a-newer-agent", false, 1, 1), ATTEMPT_RETRY);
+}
+
+static void test_losing_a_machine_says_nothing_of_the_shard(void **state)
+{
+    (void)state;
+    assert_int_equal(attempt_sequel("instance-lost", false, 9, 9), ATTEMPT_RETRY);
+    assert_int_equal(attempt_sequel("lease-lost", true, 9, 9), ATTEMPT_RETRY);
+    assert_int_equal(attempt_sequel("lease-lost", true, ATTEMPT_COUNT_MAX, 0), ATTEMPT_GIVE_UP);
 }
 
 static void test_what_a_person_must_cure_is_not_tried_again(void **state)
@@ -87,6 +94,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_what_passes_is_tried_three_times),
+        cmocka_unit_test(test_losing_a_machine_says_nothing_of_the_shard),
         cmocka_unit_test(test_what_a_person_must_cure_is_not_tried_again),
         cmocka_unit_test(test_a_parent_that_cannot_go_on_is_left),
         cmocka_unit_test(test_a_bad_page_means_one_new_copy),
