@@ -4,8 +4,10 @@
 It says what a test tells it to, and remembers what it heard.
 """
 
+import atexit
 import os
 import queue
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,6 +24,7 @@ SOURCE = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
 def load_contract():
     """The contract's messages, generated now from api/."""
     directory = tempfile.mkdtemp(prefix="holdfast-contract-")
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
     files = [f"holdfast/v1/{name}.proto" for name in ("types", "agent")]
     if protoc.main(["protoc", f"-I{SOURCE}/api", "-I/usr/include", f"--python_out={directory}", *files]) != 0:
         raise RuntimeError("protoc failed")
