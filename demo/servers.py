@@ -169,6 +169,12 @@ class MysqlFamily(Server):
     def socket(self):
         return os.path.join(self.directory, "s.sock")
 
+    def temporary(self):
+        """A tmpdir of its own: a server that starts removes the temporary tables of every other one that shares its tmpdir."""
+        path = os.path.join(self.directory, "tmp")
+        make_directory(path)
+        return path
+
     def connect_admin(self, database=None):
         return pymysql.connect(
             unix_socket=self.socket, user="root", database=database, autocommit=True, connect_timeout=5
@@ -192,6 +198,7 @@ class MariadbServer(MysqlFamily):
                 program("mariadb-install-db"),
                 "--no-defaults",
                 f"--datadir={self.data}",
+                f"--tmpdir={self.temporary()}",
                 "--auth-root-authentication-method=normal",
                 "--skip-test-db",
                 "--innodb-log-file-size=32M",
@@ -203,6 +210,7 @@ class MariadbServer(MysqlFamily):
             program("mariadbd"),
             "--no-defaults",
             f"--datadir={self.data}",
+            f"--tmpdir={self.temporary()}",
             f"--port={self.port}",
             "--bind-address=127.0.0.1",
             f"--socket={self.socket}",
@@ -244,6 +252,7 @@ class MysqlServer(MysqlFamily):
                 program("mysqld", self.programs),
                 "--initialize-insecure",
                 f"--datadir={self.data}",
+                f"--tmpdir={self.temporary()}",
                 "--innodb-redo-log-capacity=32M",
             ]
         )
@@ -252,6 +261,7 @@ class MysqlServer(MysqlFamily):
         return [
             program("mysqld", self.programs),
             f"--datadir={self.data}",
+            f"--tmpdir={self.temporary()}",
             f"--port={self.port}",
             "--bind-address=127.0.0.1",
             f"--socket={self.socket}",

@@ -75,10 +75,13 @@ static Status install(MysqlEngine *engine, Error *error)
 {
     CLEANUP(arena_freep) Arena *arena = arena_new();
     const char *data = engine->base.options.data_directory;
+    // A server that starts removes the temporary tables of every other one that shares its tmpdir.
+    const char *temporary = mysql_work_path(arena, engine, "tmp");
     const char *const arguments[] = {
         engine->programs.install,
         "--no-defaults",
         arena_format(arena, "--datadir=%s", data),
+        arena_format(arena, "--tmpdir=%s", temporary),
         "--auth-root-authentication-method=normal",
         "--skip-test-db",
         arena_format(arena, "--innodb-page-size=%d", engine->settings.page_size),
@@ -86,6 +89,7 @@ static Status install(MysqlEngine *engine, Error *error)
         "--innodb-log-file-size=32M",
         NULL};
     RETURN_IF_ERROR(dir_create_all(data, 0700, error));
+    RETURN_IF_ERROR(dir_create_all(temporary, 0700, error));
     Status status = mysql_program_run(engine, arguments, data, INSTALL_MS, error);
     return status == STATUS_OK ? status : error_wrap(error, "making an empty data directory");
 }

@@ -65,14 +65,25 @@ static char *program(bool is_mysql)
                     : string_copy("/usr/sbin/mariadbd");
 }
 
+// A server that starts removes the temporary tables of every other one that shares its tmpdir.
+static char *temporary(const ScratchMysql *server)
+{
+    CLEANUP_FREE char *path = string_format("%s.tmp", server->directory);
+    Error error = {0};
+    assert_ok(dir_create_all(path, 0700, &error), &error);
+    return string_format("--tmpdir=%s", path);
+}
+
 static void install(const ScratchMysql *server)
 {
+    CLEANUP_FREE char *tmpdir = temporary(server);
     CLEANUP_FREE char *server_program = program(server->is_mysql);
     CLEANUP_FREE char *data = string_format("--datadir=%s", server->directory);
     const char *const mysql[] = {server_program,
                                  "--no-defaults",
                                  "--initialize-insecure",
                                  data,
+                                 tmpdir,
                                  "--innodb-redo-log-capacity=32M",
                                  "--innodb-flush-log-at-trx-commit=0",
                                  "--innodb-doublewrite=OFF",
@@ -80,6 +91,7 @@ static void install(const ScratchMysql *server)
     const char *const mariadb[] = {"mariadb-install-db",
                                    "--no-defaults",
                                    data,
+                                   tmpdir,
                                    "--auth-root-authentication-method=normal",
                                    "--skip-test-db",
                                    "--innodb-log-file-size=32M",
@@ -173,6 +185,8 @@ void scratch_mysql_start(ScratchMysql *server)
     const char *arguments[64] = {server->launcher, "--child", program(server->is_mysql),
                                  "--no-defaults"};
     size_t count = 4;
+    CLEANUP_FREE char *tmpdir = temporary(server);
+    arguments[count++] = tmpdir;
     arguments[count++] = arena_format(arena, "--datadir=%s", server->directory);
     arguments[count++] = arena_format(arena, "--socket=%s", server->socket_path);
     arguments[count++] = arena_format(arena, "--pid-file=%s.pid", server->directory);
