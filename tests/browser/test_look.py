@@ -30,26 +30,33 @@ LOW_CONTRAST = """(() => {
 
 def places(fleet):
     shop = fleet.get("/v1/databases/shop")["last_backup_id"]
-    return {"fleet": ("fleet", "article"), "database": ("databases/shop", "canvas"), "database-long": (f"databases/{LONG_NAME}", "tbody tr"),
-            "backups": ("backups", "tbody tr"), "backup": (f"backups/{shop}", ".bar"), "shard": (f"backups/{shop}/0", "dl.wide"),
-            "restores": ("restores", "h1"), "instances": ("instances", "h1"), "activity": ("activity", "ol.events li")}
+    return {"fleet": ("fleet", "Fleet", "article"), "database": ("databases/shop", "shop", "canvas"),
+            "database-long": (f"databases/{LONG_NAME}", LONG_NAME, "tbody tr"), "backups": ("backups", "Backups", "tbody tr"),
+            "backup": (f"backups/{shop}", "Backup of shop", ".bar"), "shard": (f"backups/{shop}/0", "Backup of shop", "dl.wide"),
+            "restores": ("restores", "Restores", ".card"), "instances": ("instances", "Instances", ".card"),
+            "activity": ("activity", "Activity", "ol.events li")}
+
+
+def visit(page, place):
+    path, heading, sign = place
+    page.go(path)
+    page.see(f"h1:text-is('{heading}')")
+    page.see(f"main {sign}")
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_every_page_is_readable(fleet, open_page, theme):
     page = open_page(dark=theme == "dark")
-    for name, (path, sign) in places(fleet).items():
-        page.go(path)
-        page.see(sign)
+    for name, place in places(fleet).items():
+        visit(page, place)
         page.screenshot(f"{name}-{theme}", is_whole=name != "database-long")
         assert page.evaluate(LOW_CONTRAST) == [], name
 
 
 def test_every_page_fits_a_telephone(fleet, open_page):
     page = open_page(width=390, height=844)
-    for name, (path, sign) in places(fleet).items():
-        page.go(path)
-        page.see(sign)
+    for name, place in places(fleet).items():
+        visit(page, place)
         page.screenshot(f"{name}-narrow", is_whole=name not in ("database-long", "activity"))
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, name
 

@@ -8,12 +8,13 @@ import { useLive, usePageTitle } from "../ui/hooks";
 import { Card, Waiting } from "../ui/parts";
 
 const SHOWN_MAX = 300;
+const PHASES = "phases"; // everything, and each step of each shard besides
 
 export function ActivityPage() {
   usePageTitle("Activity");
   const [severity, setSeverity] = useState("");
   const { data, problem, isLoading, reload } = useLive(
-    () => get<{ events: Event[] }>(`/v1/events?page_size=200${severity ? `&minimum_severity=${severity}` : ""}`),
+    () => get<{ events: Event[] }>(`/v1/events?page_size=${SHOWN_MAX}${severity && severity !== PHASES ? `&minimum_severity=${severity}` : ""}`),
     `activity${severity}`,
     { concerns: () => false, every: () => 60000 },
   );
@@ -22,8 +23,11 @@ export function ActivityPage() {
 
   const known = new Set(data?.events.map((event) => event.id));
   const passes = (event: Event): boolean =>
-    !severity || event.severity === "error" || (severity === "warning" && event.severity === "warning");
-  const events = [...fresh.filter((event) => !known.has(event.id) && passes(event)), ...(data?.events ?? [])].slice(0, SHOWN_MAX);
+    severity === PHASES ||
+    (!severity && event.kind !== "shard_backup.phase") ||
+    event.severity === "error" ||
+    (severity === "warning" && event.severity === "warning");
+  const events = [...fresh.filter((event) => !known.has(event.id)), ...(data?.events ?? [])].filter(passes).slice(0, SHOWN_MAX);
   return (
     <>
       <div class="head">
@@ -32,7 +36,8 @@ export function ActivityPage() {
         <label>
           Show{" "}
           <select value={severity} onChange={(event) => setSeverity(event.currentTarget.value)}>
-            <option value="">everything</option>
+            <option value="">what happened</option>
+            <option value={PHASES}>every step of every shard</option>
             <option value="warning">warnings and errors</option>
             <option value="error">errors</option>
           </select>

@@ -98,9 +98,9 @@ export function BackupPage(props: { id: string; shard: string | undefined }) {
         <Figure label="Shards">{backup.committed_count}/{backup.shard_count}</Figure>
         <Figure label="Consistent at" hint="When the shards took their checkpoints"><Time at={backup.checkpoint_at} fallback="not yet" /></Figure>
         <Figure label="Skew" hint="The longest time that can lie between two shards' checkpoints, measured">{backup.checkpoint_skew ? duration(backup.checkpoint_skew) : "–"}</Figure>
-        <Figure label="Size">{bytes(backup.size_bytes)}</Figure>
-        <Figure label="Stored" hint="What this backup added to the repository">{bytes(backup.stored_bytes)}</Figure>
-        <Figure label="Sent by sources">{bytes(backup.received_bytes)}</Figure>
+        <Figure label="Size">{bytes(backup.size_bytes || undefined)}</Figure>
+        <Figure label="Stored" hint="What this backup added to the repository">{bytes(backup.stored_bytes || undefined)}</Figure>
+        <Figure label="Sent by sources">{bytes(backup.received_bytes || undefined)}</Figure>
       </div>
       <Card title="Shards"><ShardGrid backup={backup.id} shards={shards} {...(props.shard ? { chosen: props.shard } : {})} /></Card>
       {chosen && <ShardDetail shard={chosen} />}

@@ -16,7 +16,9 @@ const HEIGHT = 250;
 const DAY_SECONDS = 86400;
 
 function moment(at: number, step: number): string {
-  return new Date(at * 1000).toLocaleString(undefined, step >= DAY_SECONDS ? { day: "numeric", month: "short" } : { hour: "2-digit", minute: "2-digit" });
+  const date = new Date(at * 1000);
+  if (step >= DAY_SECONDS) return date.toLocaleDateString(undefined, { day: "numeric", month: "short" });
+  return date.toLocaleTimeString(undefined, { timeStyle: step < 60 ? "medium" : "short" });
 }
 
 function options(width: number, height: number): uPlot.Options {
