@@ -6,6 +6,7 @@
 // call waits for a running handler.
 #include "common/crypto.h"
 #include "common/memory.h"
+#include "common/rpc/rpc_compat.h"
 #include "common/rpc/rpc_internal.h"
 #include "common/text.h"
 
@@ -470,7 +471,7 @@ static void on_received(RpcCall *call, bool is_ok)
         grpc_byte_buffer_destroy(buffer);
         return;
     }
-    if (!is_ok || grpc_call_failed_before_recv_message(call->call)) {
+    if (!is_ok || rpc_call_was_broken(call->call)) {
         return; // gRPC ended the call itself: canceled, or a message over the limit
     }
     // The client sends no more.

@@ -2,6 +2,7 @@
 // The client's connection and its unary calls.
 #include "common/limits.h"
 #include "common/memory.h"
+#include "common/rpc/rpc_compat.h"
 #include "common/rpc/rpc_internal.h"
 
 #include <assert.h>
@@ -37,19 +38,18 @@ static grpc_channel *create_channel(const RpcClient *client)
                                                   (int)MIN(time_ms, KEEPALIVE_ANSWER_MS));
         arguments[count++] = rpc_integer_argument(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
     }
-    grpc_channel_credentials *credentials = NULL;
-    if (client->root_pem == NULL) {
-        credentials = grpc_insecure_credentials_create();
-    } else {
-        credentials = grpc_ssl_credentials_create_ex(client->root_pem, NULL, NULL, NULL);
-        if (client->server_name != NULL) {
-            arguments[count++] =
-                rpc_string_argument(GRPC_SSL_TARGET_NAME_OVERRIDE_ARG, client->server_name);
-        }
+    if (client->server_name != NULL && client->root_pem != NULL) {
+        arguments[count++] =
+            rpc_string_argument(GRPC_SSL_TARGET_NAME_OVERRIDE_ARG, client->server_name);
     }
     assert(count <= ARGUMENT_COUNT_MAX);
     grpc_channel_args list = {count, arguments};
-    grpc_channel *channel = grpc_channel_create(client->address, credentials, &list);
+    if (client->root_pem == NULL) {
+        return rpc_channel_plain(client->address, &list);
+    }
+    grpc_channel_credentials *credentials =
+        grpc_ssl_credentials_create_ex(client->root_pem, NULL, NULL, NULL);
+    grpc_channel *channel = rpc_channel_secure(client->address, credentials, &list);
     grpc_channel_credentials_release(credentials);
     return channel;
 }

@@ -5,6 +5,7 @@
 #include "common/limits.h"
 #include "common/log.h"
 #include "common/memory.h"
+#include "common/rpc/rpc_compat.h"
 #include "common/rpc/rpc_internal.h"
 #include "common/text.h"
 
@@ -50,9 +51,6 @@ static grpc_server *create_server(void)
 
 static grpc_server_credentials *create_credentials(const RpcServerOptions *options)
 {
-    if (options->certificate_pem == NULL) {
-        return grpc_insecure_server_credentials_create();
-    }
     grpc_ssl_pem_key_cert_pair pair = {secret_text(options->key_pem), options->certificate_pem};
     grpc_ssl_server_certificate_config *config =
         grpc_ssl_server_certificate_config_create(NULL, &pair, 1);
@@ -136,13 +134,17 @@ static Status bind_address(RpcServer *server, const RpcServerOptions *options, E
     CLEANUP_FREE char *copy = string_copy(options->address);
     const char *host = NULL;
     const char *port = NULL;
-    grpc_server_credentials *credentials = NULL;
-    if (split_address(copy, &host, &port)) {
-        credentials = create_credentials(options);
+    if (!split_address(copy, &host, &port)) {
+        return bind_error(options, error);
     }
-    if (credentials != NULL) {
-        server->port = grpc_server_add_http2_port(server->server, options->address, credentials);
-        grpc_server_credentials_release(credentials);
+    if (options->certificate_pem == NULL) {
+        server->port = rpc_listen_plain(server->server, options->address);
+    } else {
+        grpc_server_credentials *credentials = create_credentials(options);
+        if (credentials != NULL) {
+            server->port = rpc_listen_secure(server->server, options->address, credentials);
+            grpc_server_credentials_release(credentials);
+        }
     }
     return server->port > 0 ? STATUS_OK : bind_error(options, error);
 }
