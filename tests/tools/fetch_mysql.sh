@@ -19,7 +19,8 @@ target=$(realpath -m "$1")
 
 # The first address of the distribution's own archive in any of apt's source files.
 find_mirror() {
-    { cat /etc/apt/sources.list /etc/apt/sources.list.d/*.sources /etc/apt/sources.list.d/*.list 2>/dev/null || true; } |
+    local files=(/etc/apt/sources.list /etc/apt/sources.list.d/*.sources /etc/apt/sources.list.d/*.list)
+    { cat "${files[@]}" 2>/dev/null || true; } |
         awk -v pattern="/$1/?\$" '
             /^[[:space:]]*#/ { next }
             /^URIs:/ { for (i = 2; i <= NF; i++) if ($i ~ pattern) found = found ? found : $i }
@@ -88,11 +89,13 @@ write_wrapper() {
     local name=$1 program=$2 options=${3:-}
     local root="$target/root" loader libraries
     loader=$(find "$root/" -name 'ld-linux*.so.*' -path '*linux-gnu*' -print -quit)
-    libraries=$({ find "$root/usr/lib" "$root/lib" -maxdepth 1 -type d -name '*-linux-gnu*' 2>/dev/null || true; } | paste -sd:)
+    libraries=$({ find "$root/usr/lib" "$root/lib" -maxdepth 1 -type d -name '*-linux-gnu*' 2>/dev/null || true; } |
+        paste -sd:)
     cat >"$target/$name.new" <<WRAPPER
 #!/bin/sh
 [ "\$1" != --no-defaults ] || shift
-exec '$loader' --library-path '$libraries:$root/usr/lib/mysql/private' --argv0 '$root/$program' '$root/$program' --no-defaults $options "\$@"
+exec '$loader' --library-path '$libraries:$root/usr/lib/mysql/private' \\
+    --argv0 '$root/$program' '$root/$program' --no-defaults $options "\$@"
 WRAPPER
     chmod 755 "$target/$name.new"
     mv "$target/$name.new" "$target/$name"
@@ -105,6 +108,8 @@ if ! [ -x "$target/root/usr/sbin/mysqld" ]; then
     ls "$target"/packages/mysql-server-core*.deb >/dev/null 2>&1 || download
     unpack
 fi
-write_wrapper mysqld usr/sbin/mysqld "--basedir='$target/root/usr' --plugin-dir='$target/root/usr/lib/mysql/plugin' --lc-messages-dir='$target/root/usr/share/mysql'"
+usr=$target/root/usr
+write_wrapper mysqld usr/sbin/mysqld \
+    "--basedir='$usr' --plugin-dir='$usr/lib/mysql/plugin' --lc-messages-dir='$usr/share/mysql'"
 write_wrapper mysql usr/bin/mysql
 "$target/mysqld" --no-defaults --version

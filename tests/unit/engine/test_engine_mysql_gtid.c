@@ -95,11 +95,12 @@ static void test_receiver_errors(void **state)
          " master's binlog contains GTIDs with higher sequence numbers, it probably means that the slave has diverged",
          REASON_SOURCE_DIVERGED},
         {13114,
-         "Got fatal error 1236 from source when reading data from binary log: 'Cannot replicate because the source purged"
-         " required binary logs. Replicate the missing transactions from elsewhere'",
+         "Got fatal error 1236 from source when reading data from binary log: 'Cannot replicate because"
+         " the source purged required binary logs. Replicate the missing transactions from elsewhere'",
          REASON_LOGS_GONE},
         {13114,
-         "Got fatal error 1236 from source when reading data from binary log: 'Replica has more GTIDs than the source has'",
+         "Got fatal error 1236 from source when reading data from binary log: 'Replica has more GTIDs"
+         " than the source has'",
          REASON_SOURCE_DIVERGED},
         {1236,
          "A slave with the same server_uuid/server_id as this slave has connected to the master",
