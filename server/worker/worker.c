@@ -23,6 +23,7 @@
 #define SEEN_MS 5000
 #define BACKOFF_MS_MIN 1000
 #define BACKOFF_MS_MAX 60000
+#define BACKOFF_RETRYABLE_MS_MAX 4000 // what passes by itself passes soon
 
 // A claimed item: waits in the queue, then is being worked on. Its lease is renewed all the time.
 typedef struct HeldItem {
@@ -191,13 +192,13 @@ static void wait_for_work(Worker *worker)
 
 // --- doing ---
 
-static int64_t backoff_ms(int tries)
+static int64_t backoff_ms(int tries, Status status)
 {
     int64_t delay_ms = BACKOFF_MS_MIN;
     for (int i = 0; i < tries && delay_ms < BACKOFF_MS_MAX; i++) {
         delay_ms *= 2;
     }
-    return MIN(delay_ms, BACKOFF_MS_MAX);
+    return MIN(delay_ms, status_is_retryable(status) ? BACKOFF_RETRYABLE_MS_MAX : BACKOFF_MS_MAX);
 }
 
 // True: it is due again at once.
@@ -246,7 +247,7 @@ static void work_on(Worker *worker, const WorkItem *item)
     }
     if (function(&step, &next_ms, &error) != STATUS_OK) {
         worker_log_failure(item, &error);
-        finish_and_wake(worker, item, backoff_ms(item->tries), true);
+        finish_and_wake(worker, item, backoff_ms(item->tries, error.status), true);
         return;
     }
     finish_and_wake(worker, item, next_ms, false);

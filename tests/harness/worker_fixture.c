@@ -109,12 +109,25 @@ void worker_fixture_free(WorkerFixture *fixture)
     mem_free(fixture);
 }
 
+// What stands in the tables, for the person who looks at a failed test.
+static void print_state(WorkerFixture *fixture)
+{
+    static const char *const tables[] = {"work_items", "backups", "shard_backups", "attempts",
+                                         "instances"};
+    for (size_t i = 0; i < ARRAY_COUNT(tables); i++) {
+        CLEANUP_FREE char *sql = string_format("SELECT replace(json_agg(t)::text, chr(10), '') FROM %s t", tables[i]);
+        CLEANUP_FREE char *text = service_fixture_sql(fixture->base, sql);
+        print_error("%s: %s\n", tables[i], text);
+    }
+}
+
 void worker_fixture_wait(WorkerFixture *fixture, const char *sql, int64_t wanted)
 {
     int64_t deadline_ms = clock_monotonic_ms() + WAIT_MS;
     int64_t number = 0;
     while ((number = service_fixture_number(fixture->base, sql)) != wanted) {
         if (clock_monotonic_ms() > deadline_ms) {
+            print_state(fixture);
             fail_msg("%s: %lld, not %lld", sql, (long long)number, (long long)wanted);
         }
         clock_sleep_ms(20);

@@ -452,7 +452,7 @@ static void *sabotage_main(void *context)
             "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'test'"
             " AND state <> 'idle' OR (application_name = 'test' AND random() < 0.3)");
         saboteur->kills++;
-        clock_sleep_ms(25);
+        clock_sleep_ms(20 + saboteur->kills * 7 % 60);
     }
     return NULL;
 }
