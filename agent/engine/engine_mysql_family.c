@@ -121,6 +121,23 @@ static Status check_position(MysqlEngine *engine, Error *error)
     return STATUS_OK;
 }
 
+// A clone has tables of other engines without their rows: such a seed would lose them.
+static Status check_clone(MysqlEngine *engine, Error *error)
+{
+    char name[512];
+    RETURN_IF_ERROR(mysql_client_value(
+        engine->local[0], MYSQL_STATEMENT_MS, name, sizeof(name), error,
+        "SELECT CONCAT(TABLE_SCHEMA, '.', TABLE_NAME) FROM information_schema.TABLES"
+        " WHERE TABLE_TYPE = 'BASE TABLE' AND ENGINE IN ('MyISAM', 'CSV', 'ARCHIVE')"
+        " AND TABLE_SCHEMA NOT IN ('mysql', 'information_schema', 'performance_schema', 'sys') LIMIT 1"));
+    if (name[0] != '\0') {
+        error_set(error, REASON_SOURCE_CONFIGURATION,
+                  "table '%s' does not use InnoDB: it cannot be cloned", name);
+        return error_hint(error, "ALTER TABLE %s ENGINE = InnoDB;", name);
+    }
+    return STATUS_OK;
+}
+
 Status mysql_family_start(Engine *base, Error *error)
 {
     MysqlEngine *engine = mysql_engine(base);
@@ -128,6 +145,9 @@ Status mysql_family_start(Engine *base, Error *error)
     RETURN_IF_ERROR(mysql_server_start(engine, MYSQL_SERVER_REPLICA, base->options.data_directory,
                                        0, otherwise, error));
     Status status = check_position(engine, error);
+    if (status == STATUS_OK && engine->is_mysql && !engine->is_adopted) {
+        status = check_clone(engine, error);
+    }
     if (status != STATUS_OK) {
         mysql_server_kill(engine);
     }

@@ -339,6 +339,23 @@ static void test_accounts_and_schema_are_replayed(void **state)
     assert_same_as_source(&backup);
 }
 
+#if TEST_IS_MYSQL
+// A clone would lose the rows of such a table, so the seed is refused.
+static void test_tables_that_cannot_be_cloned(void **state)
+{
+    (void)state;
+    Error error = {0};
+    CycleRun run = {0};
+    scratch_mysql_run(shared.source, "CREATE TABLE shop.plain (id INT PRIMARY KEY) ENGINE=MyISAM;\n"
+                                     "INSERT INTO shop.plain VALUES (1)");
+    assert_int_not_equal(cycle_begin(&shared.cycle, NULL, &run, &error), STATUS_OK);
+    assert_int_equal(error.reason, REASON_SOURCE_CONFIGURATION);
+    assert_contains(error.hint, "ALTER TABLE shop.plain ENGINE = InnoDB;");
+    cycle_end(&run);
+    scratch_mysql_run(shared.source, "DROP TABLE shop.plain");
+}
+#endif
+
 // An idle shard costs almost nothing: neither bytes from the source nor changed extents.
 static void test_idle_generation_is_small(void **state)
 {
@@ -815,6 +832,9 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_source_restarts_in_the_middle),
         cmocka_unit_test(test_stall_and_cancel),
         cmocka_unit_test(test_wrong_credentials_are_named),
+#if TEST_IS_MYSQL
+        cmocka_unit_test(test_tables_that_cannot_be_cloned),
+#endif
         cmocka_unit_test(test_idle_generation_is_small),
         cmocka_unit_test(test_failover),
         cmocka_unit_test(test_purged_logs_are_named_at_once),
