@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A real Chromium for the tests, driven through driver.mjs."""
+
 import itertools
 import json
 import os
@@ -23,8 +24,10 @@ def chromium_program():
     for path in [chosen] if chosen else ["/usr/bin/chromium", shutil.which("chromium"), shutil.which("google-chrome")]:
         if path and os.access(path, os.X_OK):
             return path
-    raise BrowserError("the browser tests need Chromium, and there is none: on Debian run ./dev setup; elsewhere set "
-                       "HOLDFAST_CHROMIUM to the program of a Chromium or Chrome")
+    raise BrowserError(
+        "the browser tests need Chromium, and there is none: on Debian run ./dev setup; elsewhere set "
+        "HOLDFAST_CHROMIUM to the program of a Chromium or Chrome"
+    )
 
 
 def node_program():
@@ -36,8 +39,13 @@ def node_program():
 class Browser:
     def __init__(self):
         self.names = (f"page{number}" for number in itertools.count())
-        self.process = subprocess.Popen([node_program(), os.path.join(HERE, "driver.mjs"), chromium_program()],
-                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+        self.process = subprocess.Popen(
+            [node_program(), os.path.join(HERE, "driver.mjs"), chromium_program()],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            bufsize=1,
+        )
         self.read()
 
     def read(self, seconds=ANSWER_SECONDS):
@@ -52,13 +60,23 @@ class Browser:
         self.process.stdin.write(json.dumps(command) + "\n")
         answer = self.read(seconds + ANSWER_SECONDS)
         if "error" in answer:
-            raise BrowserError(f"{command.get('method', command['do'])} {command.get('selector') or ''}: {answer['error']}")
+            raise BrowserError(
+                f"{command.get('method', command['do'])} {command.get('selector') or ''}: {answer['error']}"
+            )
         return answer["result"]
 
     def open(self, url, dark=False, width=1280, height=800, **options):
         name = next(self.names)
-        self.ask(do="open", page=name, url=url, options={
-            "colorScheme": "dark" if dark else "light", "viewport": {"width": width, "height": height}, **options})
+        self.ask(
+            do="open",
+            page=name,
+            url=url,
+            options={
+                "colorScheme": "dark" if dark else "light",
+                "viewport": {"width": width, "height": height},
+                **options,
+            },
+        )
         return Page(self, name, url)
 
     def close(self):
@@ -80,7 +98,9 @@ class Page:
         self.url = url
 
     def call(self, method, *arguments, selector=None, seconds=0):
-        return self.browser.ask(seconds, do="call", page=self.name, selector=selector, method=method, args=list(arguments))
+        return self.browser.ask(
+            seconds, do="call", page=self.name, selector=selector, method=method, args=list(arguments)
+        )
 
     def go(self, path):
         """To a page of the dashboard, without loading it anew."""
@@ -100,10 +120,14 @@ class Page:
 
     def see(self, selector, seconds=15):
         """Waits until it is visible."""
-        self.call("waitFor", {"state": "visible", "timeout": seconds * 1000}, selector=f"{selector} >> nth=0", seconds=seconds)
+        self.call(
+            "waitFor", {"state": "visible", "timeout": seconds * 1000}, selector=f"{selector} >> nth=0", seconds=seconds
+        )
 
     def see_gone(self, selector, seconds=15):
-        self.call("waitFor", {"state": "hidden", "timeout": seconds * 1000}, selector=f"{selector} >> nth=0", seconds=seconds)
+        self.call(
+            "waitFor", {"state": "hidden", "timeout": seconds * 1000}, selector=f"{selector} >> nth=0", seconds=seconds
+        )
 
     def text(self, selector):
         return re.sub(r"\s+", " ", self.call("innerText", selector=f"{selector} >> nth=0")).strip()
@@ -113,12 +137,18 @@ class Page:
 
     def focused(self):
         """The focused element as a person would name it."""
-        return self.evaluate("(() => { const e = document.activeElement; return (e.getAttribute('aria-label') || e.labels?.[0]?.innerText || "
-                             "e.innerText || e.id || e.tagName).trim().split('\\n')[0]; })()")
+        return self.evaluate(
+            "(() => { const e = document.activeElement; "
+            "return (e.getAttribute('aria-label') || e.labels?.[0]?.innerText || e.innerText || e.id || e.tagName)"
+            ".trim().split('\\n')[0]; })()"
+        )
 
     def screenshot(self, name, is_whole=True):
         os.makedirs(SCREENSHOTS, exist_ok=True)
-        self.call("screenshot", {"path": os.path.join(SCREENSHOTS, f"{name}.png"), "fullPage": is_whole, "animations": "disabled"})
+        self.call(
+            "screenshot",
+            {"path": os.path.join(SCREENSHOTS, f"{name}.png"), "fullPage": is_whole, "animations": "disabled"},
+        )
 
     def problems(self):
         return self.browser.ask(do="problems", page=self.name)

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One Holdfast and one browser for all tests of the dashboard. Files run in the order of their names: test_arrival needs an empty fleet."""
+"""One Holdfast and one browser for all tests of the dashboard.
+
+Files run in the order of their names: test_arrival needs an empty fleet.
+"""
+
 import datetime
 import os
 import sys
@@ -43,14 +47,29 @@ def fleet(holdfast):
     holdfast.create_database("ledger", "postgresql", ledger)
     holdfast.create_database("orders", "mariadb", shop[:1])
     bounds = [""] + [f"{number:02x}" for number in range(1, 256)] + [""]
-    holdfast.post("/v1/databases", {
-        "database": {"name": LONG_NAME, "engine": "mysql"},
-        "shards": [{"name": f"{bounds[number]}-{bounds[number + 1]}",
-                    "source": {"host": f"{number}.keyspace.internal.example.com", "port": 3306, "credential": "source"}}
-                   for number in range(256)]})
+    holdfast.post(
+        "/v1/databases",
+        {
+            "database": {"name": LONG_NAME, "engine": "mysql"},
+            "shards": [
+                {
+                    "name": f"{bounds[number]}-{bounds[number + 1]}",
+                    "source": {"host": f"{number}.keyspace.internal.example.com", "port": 3306, "credential": "source"},
+                }
+                for number in range(256)
+            ],
+        },
+    )
     far = (datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(hours=6)).hour
-    holdfast.post("/v1/databases/shop/policies", {"name": "nightly", "schedule": f"0 {far} * * *", "repository": "main",
-                                                  "retention": {"keep_last": 7, "keep_for": "2592000s"}})
+    holdfast.post(
+        "/v1/databases/shop/policies",
+        {
+            "name": "nightly",
+            "schedule": f"0 {far} * * *",
+            "repository": "main",
+            "retention": {"keep_last": 7, "keep_for": "2592000s"},
+        },
+    )
     first = [holdfast.start_backup("shop"), holdfast.start_backup("ledger")]
     for backup in first:
         holdfast.wait_backup(backup)

@@ -9,7 +9,16 @@ import { createRequire } from "node:module";
 import { createInterface } from "node:readline";
 
 const { chromium } = createRequire(new URL("../../web/package.json", import.meta.url))("playwright-core");
-const FLAGS = ["--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--no-sandbox"];
+const FLAGS = [
+  "--disable-gpu",
+  "--disable-quic",
+  "--no-first-run",
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--disable-sync",
+  "--disable-dev-shm-usage",
+  "--no-sandbox",
+];
 const PATIENCE_MS = 15000;
 
 const browser = await chromium.launch({ executablePath: process.argv[2], headless: true, args: FLAGS });
@@ -29,7 +38,9 @@ async function open({ page: name, url, options }) {
     if (target.host !== new URL(url).host) problems.push(`request to another host: ${request.url()}`);
   });
   await page.addInitScript(() => {
-    document.addEventListener("securitypolicyviolation", (event) => console.error(`policy violation: ${event.violatedDirective} ${event.blockedURI}`));
+    document.addEventListener("securitypolicyviolation", (event) =>
+      console.error(`policy violation: ${event.violatedDirective} ${event.blockedURI}`),
+    );
   });
   pages.set(name, { page, context, problems });
   await page.goto(url);
@@ -41,7 +52,9 @@ async function call({ page: name, selector, method, args = [] }) {
   const target = selector ? page.locator(selector) : page;
   const result = await target[method](...args);
   // Screenshots are written by path; handles stay here.
-  return method === "screenshot" || typeof result === "object" && !Array.isArray(result) && method !== "evaluate" ? null : result;
+  return method === "screenshot" || (typeof result === "object" && !Array.isArray(result) && method !== "evaluate")
+    ? null
+    : result;
 }
 
 const actions = {

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Red: one cannot get in, gets in without a token, or finds a fresh server confusing."""
+
 import requests
 from conftest import FETCH_FAILED
 
@@ -35,7 +36,11 @@ def test_the_right_token_opens_and_sign_out_closes(open_page):
 def test_an_empty_fleet_says_what_to_do(page):
     page.see("text=No database is protected yet")
     page.screenshot("empty-fleet")
-    for path, words in [("backups", "No backup yet"), ("restores", "Nothing was restored yet"), ("instances", "No instance is running")]:
+    for path, words in [
+        ("backups", "No backup yet"),
+        ("restores", "Nothing was restored yet"),
+        ("instances", "No instance is running"),
+    ]:
         page.go(path)
         page.see(f"text={words}")
         page.screenshot(f"empty-{path}")

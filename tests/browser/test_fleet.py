@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Red: the dashboard cannot do its work: show the fleet, start a backup and follow it, explain it, restore it."""
+
 import time
 
 from conftest import FETCH_FAILED, LONG_NAME

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Red: somebody cannot use the dashboard: by keyboard, in the dark, on a telephone, or while the server is away."""
+
 import pytest
 from conftest import LONG_NAME
 
@@ -7,14 +8,16 @@ from conftest import LONG_NAME
 LOW_CONTRAST = """(() => {
   const parse = (text) => { const [r, g, b, a = 1] = text.match(/[\\d.]+/g).map(Number); return [r, g, b, a]; };
   const over = (top, below) => top.slice(0, 3).map((value, i) => value * top[3] + below[i] * (1 - top[3])).concat(1);
-  const light = (colour) => colour.slice(0, 3).map((value) => { const c = value / 255; return c <= .03928 ? c / 12.92 : ((c + .055) / 1.055) ** 2.4; })
+  const linear = (value) => value <= .03928 ? value / 12.92 : ((value + .055) / 1.055) ** 2.4;
+  const light = (colour) => colour.slice(0, 3).map((value) => linear(value / 255))
     .reduce((sum, value, i) => sum + value * [.2126, .7152, .0722][i], 0);
   const found = [];
   const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   for (let node; (node = walker.nextNode());) {
     const element = node.parentElement;
     const box = element.getBoundingClientRect();
-    if (!node.textContent.trim() || box.width < 2 || element.closest('.visually-hidden, .skip, :disabled, noscript')) continue;
+    const isExempt = element.closest('.visually-hidden, .skip, :disabled, noscript');
+    if (!node.textContent.trim() || box.width < 2 || isExempt) continue;
     const chain = [];
     for (let e = element; e; e = e.parentElement) chain.unshift(parse(getComputedStyle(e).backgroundColor));
     const behind = chain.reduce((below, colour) => over(colour, below), [255, 255, 255, 1]);
@@ -22,7 +25,8 @@ LOW_CONTRAST = """(() => {
     const [a, b] = [light(over(parse(style.color), behind)), light(behind)];
     const ratio = (Math.max(a, b) + .05) / (Math.min(a, b) + .05);
     const isLarge = parseFloat(style.fontSize) >= 24 || parseFloat(style.fontSize) >= 18.66 && style.fontWeight >= 700;
-    if (ratio < (isLarge ? 3 : 4.5)) found.push(`${ratio.toFixed(2)} ${element.className}: ${node.textContent.trim().slice(0, 40)}`);
+    const text = node.textContent.trim().slice(0, 40);
+    if (ratio < (isLarge ? 3 : 4.5)) found.push(`${ratio.toFixed(2)} ${element.className}: ${text}`);
   }
   return [...new Set(found)];
 })()"""
@@ -30,11 +34,17 @@ LOW_CONTRAST = """(() => {
 
 def places(fleet):
     shop = fleet.get("/v1/databases/shop")["last_backup_id"]
-    return {"fleet": ("fleet", "Fleet", "article"), "database": ("databases/shop", "shop", "canvas"),
-            "database-long": (f"databases/{LONG_NAME}", LONG_NAME, "tbody tr"), "backups": ("backups", "Backups", "tbody tr"),
-            "backup": (f"backups/{shop}", "Backup of shop", ".bar"), "shard": (f"backups/{shop}/0", "Backup of shop", "dl.wide"),
-            "restores": ("restores", "Restores", ".card"), "instances": ("instances", "Instances", ".card"),
-            "activity": ("activity", "Activity", "ol.events li")}
+    return {
+        "fleet": ("fleet", "Fleet", "article"),
+        "database": ("databases/shop", "shop", "canvas"),
+        "database-long": (f"databases/{LONG_NAME}", LONG_NAME, "tbody tr"),
+        "backups": ("backups", "Backups", "tbody tr"),
+        "backup": (f"backups/{shop}", "Backup of shop", ".bar"),
+        "shard": (f"backups/{shop}/0", "Backup of shop", "dl.wide"),
+        "restores": ("restores", "Restores", ".card"),
+        "instances": ("instances", "Instances", ".card"),
+        "activity": ("activity", "Activity", "ol.events li"),
+    }
 
 
 def visit(page, place):
@@ -80,7 +90,16 @@ def test_by_keyboard_alone(fleet, page):
     for _ in range(7):
         page.press("Tab")
         order.append(page.focused())
-    assert order == ["To the content", "Holdfast", "Fleet", "Backups", "Restores", "Instances", "Activity", "Use dark colours"], order
+    assert order == [
+        "To the content",
+        "Holdfast",
+        "Fleet",
+        "Backups",
+        "Restores",
+        "Instances",
+        "Activity",
+        "Use dark colours",
+    ], order
     for _ in range(30):
         page.press("Tab")
         if page.focused() == "shop":
@@ -97,7 +116,9 @@ def test_by_keyboard_alone(fleet, page):
     assert page.evaluate("document.activeElement.closest('dialog') !== null")
     for _ in range(15):
         page.press("Tab")
-        assert page.evaluate("document.activeElement === document.body || document.activeElement.closest('dialog') !== null"), "the focus left the dialog"
+        assert page.evaluate(
+            "document.activeElement === document.body || document.activeElement.closest('dialog') !== null"
+        ), "the focus left the dialog"
     page.screenshot("restore-dialog-keyboard", is_whole=False)
     page.press("Escape")
     page.see_gone("role=dialog")

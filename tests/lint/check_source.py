@@ -12,7 +12,7 @@ FUNCTION_LINES_MAX = 70
 FILE_LINES_MAX = 800
 LINE_CHARACTERS_MAX = 120
 TAGGED = (".c", ".h", ".py", ".sh", ".sql", ".ts", ".tsx", ".css", ".proto", ".def")
-REPEATABLE_NAMES = {"main.c", "README.md", "CMakeLists.txt", "__init__.py", ".gitignore"}
+REPEATABLE_NAMES = {"main.c", "README.md", "CMakeLists.txt", "__init__.py", "conftest.py", ".gitignore"}
 TAG = "SPDX-License-Identifier: Apache-2.0"
 
 # Called by name, not as a member (`driver->free(...)` is somebody's own).

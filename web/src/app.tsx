@@ -99,7 +99,14 @@ export function App() {
   const section = SECTION[route[0] ?? "fleet"] ?? route[0] ?? "fleet";
   return (
     <>
-      <a class="skip" href="#main" onClick={(event) => { event.preventDefault(); document.getElementById("main")?.focus(); }}>
+      <a
+        class="skip"
+        href="#main"
+        onClick={(event) => {
+          event.preventDefault();
+          document.getElementById("main")?.focus();
+        }}
+      >
         To the content
       </a>
       <header class="top">
@@ -113,7 +120,11 @@ export function App() {
             </a>
           ))}
         </nav>
-        <span class={`stream ${stream}`} role="status" title={stream === "live" ? "Events arrive as they happen" : "The server does not answer; trying again"}>
+        <span
+          class={`stream ${stream}`}
+          role="status"
+          title={stream === "live" ? "Events arrive as they happen" : "The server does not answer; trying again"}
+        >
           <span class="dot" aria-hidden="true" />
           {stream === "live" ? "live" : stream === "connecting" ? "connecting" : "reconnecting"}
         </span>

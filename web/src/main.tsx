@@ -2,6 +2,8 @@
 // Entry of the dashboard.
 import { render } from "preact";
 import { App } from "./app";
-import "./style.css";
+import "./style/base.css";
+import "./style/parts.css";
+import "./style/views.css";
 
 render(<App />, document.getElementById("app")!);

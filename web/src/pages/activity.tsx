@@ -14,7 +14,10 @@ export function ActivityPage() {
   usePageTitle("Activity");
   const [severity, setSeverity] = useState("");
   const { data, problem, isLoading, reload } = useLive(
-    () => get<{ events: Event[] }>(`/v1/events?page_size=${SHOWN_MAX}${severity && severity !== PHASES ? `&minimum_severity=${severity}` : ""}`),
+    () =>
+      get<{ events: Event[] }>(
+        `/v1/events?page_size=${SHOWN_MAX}${severity && severity !== PHASES ? `&minimum_severity=${severity}` : ""}`,
+      ),
     `activity${severity}`,
     { concerns: () => false, every: () => 60000 },
   );
@@ -27,7 +30,9 @@ export function ActivityPage() {
     (!severity && event.kind !== "shard_backup.phase") ||
     event.severity === "error" ||
     (severity === "warning" && event.severity === "warning");
-  const events = [...fresh.filter((event) => !known.has(event.id)), ...(data?.events ?? [])].filter(passes).slice(0, SHOWN_MAX);
+  const events = [...fresh.filter((event) => !known.has(event.id)), ...(data?.events ?? [])]
+    .filter(passes)
+    .slice(0, SHOWN_MAX);
   return (
     <>
       <div class="head">
@@ -44,7 +49,11 @@ export function ActivityPage() {
         </label>
       </div>
       {!data && <Waiting isLoading={isLoading} problem={problem} onRetry={reload} />}
-      {data && <Card><EventList events={events} withDatabase /></Card>}
+      {data && (
+        <Card>
+          <EventList events={events} withDatabase />
+        </Card>
+      )}
     </>
   );
 }

@@ -30,22 +30,69 @@ const isActive = (backup: Backup | undefined): boolean => backup?.state === "pen
 function ShardDetail(props: { shard: ShardBackup }) {
   const { shard } = props;
   return (
-    <Card title={<>Shard {shard.shard} <Badge state={shard.state} /></>} actions={<Link to={`backups/${shard.backup_id}`} class="muted">All shards</Link>}>
+    <Card
+      title={
+        <>
+          Shard {shard.shard} <Badge state={shard.state} />
+        </>
+      }
+      actions={
+        <Link to={`backups/${shard.backup_id}`} class="muted">
+          All shards
+        </Link>
+      }
+    >
       {shard.message && <p class="bad">{shard.message}</p>}
       {shard.seed_reason && <p class="warn">Seeded again: {words(shard.seed_reason)}</p>}
       <dl class="wide">
-        <div><dt>Generation</dt><dd>{shard.generation === 0 ? "0 (seed)" : shard.generation}</dd></div>
-        <div><dt>Checkpoint</dt><dd class="mono">{shard.checkpoint || "–"}</dd></div>
-        <div><dt>Engine</dt><dd>{shard.engine_version || "–"}</dd></div>
-        <div><dt>Size</dt><dd>{bytes(shard.size_bytes)}</dd></div>
-        <div><dt>New against the parent</dt><dd>{bytes(shard.new_bytes)}</dd></div>
-        <div><dt>Stored</dt><dd>{bytes(shard.stored_bytes)}</dd></div>
-        <div><dt>Sent by the source</dt><dd>{bytes(shard.received_bytes)}</dd></div>
-        <div><dt>Pages verified</dt><dd>{shard.pages_checked.toLocaleString()}</dd></div>
-        <div><dt>Parent restored in</dt><dd>{shard.parent_restore_time ? duration(shard.parent_restore_time) : "–"}</dd></div>
-        <div><dt>Parent started in</dt><dd>{shard.parent_start_time ? duration(shard.parent_start_time) : "–"}</dd></div>
-        <div><dt>Replayed in</dt><dd>{shard.replay_time ? duration(shard.replay_time) : "–"}</dd></div>
-        <div><dt>Tries</dt><dd>{shard.attempt_count}</dd></div>
+        <div>
+          <dt>Generation</dt>
+          <dd>{shard.generation === 0 ? "0 (seed)" : shard.generation}</dd>
+        </div>
+        <div>
+          <dt>Checkpoint</dt>
+          <dd class="mono">{shard.checkpoint || "–"}</dd>
+        </div>
+        <div>
+          <dt>Engine</dt>
+          <dd>{shard.engine_version || "–"}</dd>
+        </div>
+        <div>
+          <dt>Size</dt>
+          <dd>{bytes(shard.size_bytes)}</dd>
+        </div>
+        <div>
+          <dt>New against the parent</dt>
+          <dd>{bytes(shard.new_bytes)}</dd>
+        </div>
+        <div>
+          <dt>Stored</dt>
+          <dd>{bytes(shard.stored_bytes)}</dd>
+        </div>
+        <div>
+          <dt>Sent by the source</dt>
+          <dd>{bytes(shard.received_bytes)}</dd>
+        </div>
+        <div>
+          <dt>Pages verified</dt>
+          <dd>{shard.pages_checked.toLocaleString()}</dd>
+        </div>
+        <div>
+          <dt>Parent restored in</dt>
+          <dd>{shard.parent_restore_time ? duration(shard.parent_restore_time) : "–"}</dd>
+        </div>
+        <div>
+          <dt>Parent started in</dt>
+          <dd>{shard.parent_start_time ? duration(shard.parent_start_time) : "–"}</dd>
+        </div>
+        <div>
+          <dt>Replayed in</dt>
+          <dd>{shard.replay_time ? duration(shard.replay_time) : "–"}</dd>
+        </div>
+        <div>
+          <dt>Tries</dt>
+          <dd>{shard.attempt_count}</dd>
+        </div>
       </dl>
     </Card>
   );
@@ -64,7 +111,9 @@ export function BackupPage(props: { id: string; shard: string | undefined }) {
   if (!data) return <Waiting isLoading={isLoading} problem={problem} onRetry={reload} />;
   const { backup, shards } = data;
   // The phases are in the waterfall already.
-  const events = data.events.filter((event) => event.kind !== "shard_backup.phase" && (!props.shard || event.shard === props.shard));
+  const events = data.events.filter(
+    (event) => event.kind !== "shard_backup.phase" && (!props.shard || event.shard === props.shard),
+  );
   const chosen = shards.find((shard) => shard.shard === props.shard);
   const act = async (action: () => Promise<unknown>): Promise<void> => {
     setFailure(undefined);
@@ -79,40 +128,85 @@ export function BackupPage(props: { id: string; shard: string | undefined }) {
   return (
     <>
       <Crumbs>
-        <Link to="fleet">Fleet</Link> / <Link to={`databases/${encodeURIComponent(backup.database)}`}>{backup.database}</Link>{props.shard && <> / <Link to={`backups/${backup.id}`}>backup</Link></>}
+        <Link to="fleet">Fleet</Link> /{" "}
+        <Link to={`databases/${encodeURIComponent(backup.database)}`}>{backup.database}</Link>
+        {props.shard && (
+          <>
+            {" "}
+            / <Link to={`backups/${backup.id}`}>backup</Link>
+          </>
+        )}
       </Crumbs>
       <div class="head">
         <h1 class="name">Backup of {backup.database}</h1>
         <Badge state={backup.state} />
-        <span class="muted"><Time at={backup.created_at} /> · {backup.policy ? `policy ${backup.policy}` : backup.trigger}{backup.note && ` · ${backup.note}`}</span>
+        <span class="muted">
+          <Time at={backup.created_at} /> · {backup.policy ? `policy ${backup.policy}` : backup.trigger}
+          {backup.note && ` · ${backup.note}`}
+        </span>
         <div class="actions">
-          {isActive(backup) && <button class="quiet" onClick={() => act(() => post(`/v1/backups/${backup.id}/cancel`))}>Cancel</button>}
+          {isActive(backup) && (
+            <button class="quiet" onClick={() => act(() => post(`/v1/backups/${backup.id}/cancel`))}>
+              Cancel
+            </button>
+          )}
           {backup.state === "succeeded" && <button onClick={() => setRestoring(true)}>Restore</button>}
-          {!isActive(backup) && !backup.state?.startsWith("delet") && <button class="quiet danger" onClick={() => setDeleting(true)}>Delete</button>}
+          {!isActive(backup) && !backup.state?.startsWith("delet") && (
+            <button class="quiet danger" onClick={() => setDeleting(true)}>
+              Delete
+            </button>
+          )}
         </div>
       </div>
       {failure && <ProblemBox problem={failure} />}
-      {backup.message && backup.state === "failed" && <ProblemBox problem={new Problem(0, backup.reason, backup.message, "", "")} />}
+      {backup.message && backup.state === "failed" && (
+        <ProblemBox problem={new Problem(0, backup.reason, backup.message, "", "")} />
+      )}
       {isActive(backup) && <Progress value={backup.progress} label="Progress of the backup" tone="busy" />}
       <div class="figures">
-        <Figure label="Shards">{backup.committed_count}/{backup.shard_count}</Figure>
-        <Figure label="Consistent at" hint="When the shards took their checkpoints"><Time at={backup.checkpoint_at} fallback="not yet" /></Figure>
-        <Figure label="Skew" hint="The longest time that can lie between two shards' checkpoints, measured">{backup.checkpoint_skew ? duration(backup.checkpoint_skew) : "–"}</Figure>
+        <Figure label="Shards">
+          {backup.committed_count}/{backup.shard_count}
+        </Figure>
+        <Figure label="Consistent at" hint="When the shards took their checkpoints">
+          <Time at={backup.checkpoint_at} fallback="not yet" />
+        </Figure>
+        <Figure label="Skew" hint="The longest time that can lie between two shards' checkpoints, measured">
+          {backup.checkpoint_skew ? duration(backup.checkpoint_skew) : "–"}
+        </Figure>
         <Figure label="Size">{bytes(backup.size_bytes || undefined)}</Figure>
-        <Figure label="Stored" hint="What this backup added to the repository">{bytes(backup.stored_bytes || undefined)}</Figure>
+        <Figure label="Stored" hint="What this backup added to the repository">
+          {bytes(backup.stored_bytes || undefined)}
+        </Figure>
         <Figure label="Sent by sources">{bytes(backup.received_bytes || undefined)}</Figure>
       </div>
-      <Card title="Shards"><ShardGrid backup={backup.id} shards={shards} {...(props.shard ? { chosen: props.shard } : {})} /></Card>
+      <Card title="Shards">
+        <ShardGrid backup={backup.id} shards={shards} {...(props.shard ? { chosen: props.shard } : {})} />
+      </Card>
       {chosen && <ShardDetail shard={chosen} />}
-      <Card title="Phases"><Waterfall shards={chosen ? [chosen] : shards} isRunning={isActive(backup)} /></Card>
-      <Card title="What happened"><EventList events={events} /></Card>
-      {isRestoring && <RestoreDialog backup={backup.id} database={backup.database} shards={shards.filter((shard) => shard.state === "committed").map((shard) => shard.shard)} onClose={() => setRestoring(false)} />}
+      <Card title="Phases">
+        <Waterfall shards={chosen ? [chosen] : shards} isRunning={isActive(backup)} />
+      </Card>
+      <Card title="What happened">
+        <EventList events={events} />
+      </Card>
+      {isRestoring && (
+        <RestoreDialog
+          backup={backup.id}
+          database={backup.database}
+          shards={shards.filter((shard) => shard.state === "committed").map((shard) => shard.shard)}
+          onClose={() => setRestoring(false)}
+        />
+      )}
       {isDeleting && (
         <Dialog title="Delete this backup?" onClose={() => setDeleting(false)}>
           <p>Its space is freed in the background. Other backups are not touched: each is complete by itself.</p>
           <footer>
-            <button class="quiet" onClick={() => setDeleting(false)}>Keep it</button>
-            <button class="danger" onClick={() => act(() => remove(`/v1/backups/${backup.id}`))}>Delete</button>
+            <button class="quiet" onClick={() => setDeleting(false)}>
+              Keep it
+            </button>
+            <button class="danger" onClick={() => act(() => remove(`/v1/backups/${backup.id}`))}>
+              Delete
+            </button>
           </footer>
         </Dialog>
       )}

@@ -1,7 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 // One database: its protection, shards, running backup, policies, history.
 import { useState } from "preact/hooks";
-import { get, getAll, name as encode, post, Problem, startBackup, type Backup, type Database, type Policy, type Shard, type ShardBackup } from "../api/client";
+import {
+  get,
+  getAll,
+  name as encode,
+  post,
+  Problem,
+  startBackup,
+  type Backup,
+  type Database,
+  type Policy,
+  type Shard,
+  type ShardBackup,
+} from "../api/client";
 import { BackupTable } from "../ui/backup_table";
 import { absolute, bytes, duration, relative, sentence } from "../ui/format";
 import { HistoryChart } from "../ui/history_chart";
@@ -35,7 +47,13 @@ function Running(props: { backup: string }) {
   });
   return (
     <Card title={<Link to={`backups/${props.backup}`}>Running backup</Link>}>
-      {data ? <ShardGrid backup={props.backup} shards={data} /> : <div class="skeleton"><div /></div>}
+      {data ? (
+        <ShardGrid backup={props.backup} shards={data} />
+      ) : (
+        <div class="skeleton">
+          <div />
+        </div>
+      )}
     </Card>
   );
 }
@@ -53,13 +71,19 @@ function PolicyRow(props: { policy: Policy; onChange: () => void }) {
   const now = useNow(10000);
   const [problem, setProblem] = useState<Problem>();
   const { data } = useLive(
-    () => post<{ runs: string[] }>("/v1/schedules/preview", { schedule: policy.schedule, time_zone: policy.time_zone, count: 5 }),
+    () =>
+      post<{ runs: string[] }>("/v1/schedules/preview", {
+        schedule: policy.schedule,
+        time_zone: policy.time_zone,
+        count: 5,
+      }),
     policy.schedule + policy.time_zone,
     { concerns: (event) => event.kind.startsWith("policy."), every: () => 60000 },
   );
   const toggle = async (): Promise<void> => {
     try {
-      await post(`/v1/databases/${encode(policy.database)}/policies/${encode(policy.name)}/${policy.is_paused ? "resume" : "pause"}`);
+      const path = `/v1/databases/${encode(policy.database)}/policies/${encode(policy.name)}`;
+      await post(`${path}/${policy.is_paused ? "resume" : "pause"}`);
       setProblem(undefined);
     } catch (error) {
       setProblem(error as Problem);
@@ -72,7 +96,9 @@ function PolicyRow(props: { policy: Policy; onChange: () => void }) {
         <div>
           <strong>{policy.name}</strong> {policy.is_paused && <Badge state="paused" />}
         </div>
-        <button class="quiet" onClick={toggle}>{policy.is_paused ? "Resume" : "Pause"}</button>
+        <button class="quiet" onClick={toggle}>
+          {policy.is_paused ? "Resume" : "Pause"}
+        </button>
       </div>
       <p class="muted">
         <code>{policy.schedule}</code> {policy.time_zone}, to {policy.repository}, {retentionText(policy)}
@@ -82,7 +108,9 @@ function PolicyRow(props: { policy: Policy; onChange: () => void }) {
       ) : (
         <ol class="runs" aria-label="Next five runs">
           {(data?.runs ?? []).map((run) => (
-            <li key={run} title={absolute(run)}>{relative(run, now)}</li>
+            <li key={run} title={absolute(run)}>
+              {relative(run, now)}
+            </li>
           ))}
         </ol>
       )}
@@ -110,14 +138,26 @@ function ShardTable(props: { shards: Shard[] }) {
         <tbody>
           {props.shards.map((shard) => (
             <tr key={shard.id}>
-              <td><strong>{shard.name}</strong></td>
-              <td class="muted clip" title={`${shard.source?.host}:${shard.source?.port}`}>{shard.source?.host}:{shard.source?.port}</td>
-              <td class="number">{shard.last_backup_at ? (shard.generation === 0 ? "seed" : shard.generation) : "–"}</td>
-              <td><Time at={shard.last_backup_at} /></td>
-              <td><Time at={shard.proven_at} fallback="by the next backup" /></td>
+              <td>
+                <strong>{shard.name}</strong>
+              </td>
+              <td class="muted clip" title={`${shard.source?.host}:${shard.source?.port}`}>
+                {shard.source?.host}:{shard.source?.port}
+              </td>
+              <td class="number">
+                {shard.last_backup_at ? (shard.generation === 0 ? "seed" : shard.generation) : "–"}
+              </td>
+              <td>
+                <Time at={shard.last_backup_at} />
+              </td>
+              <td>
+                <Time at={shard.proven_at} fallback="by the next backup" />
+              </td>
               <td class="number">{shard.proven_recovery_time ? duration(shard.proven_recovery_time) : "–"}</td>
               <td class="number">{bytes(shard.size_bytes || undefined)}</td>
-              <td class="mono clip" title={shard.checkpoint}>{shard.checkpoint || "–"}</td>
+              <td class="mono clip" title={shard.checkpoint}>
+                {shard.checkpoint || "–"}
+              </td>
             </tr>
           ))}
         </tbody>
@@ -148,44 +188,82 @@ export function DatabasePage(props: { name: string }) {
   };
   return (
     <>
-      <Crumbs><Link to="fleet">Fleet</Link></Crumbs>
+      <Crumbs>
+        <Link to="fleet">Fleet</Link>
+      </Crumbs>
       <div class="head">
         <h1 class="name">{database.name}</h1>
         <Badge state={database.protection} />
         <div class="actions">
-          <button class="quiet" disabled={!database.last_backup_id} onClick={() => setRestoring(true)}>Restore</button>
-          <button disabled={!!database.running_backup_id} onClick={start}>{database.running_backup_id ? "Backing up…" : "Back up now"}</button>
+          <button class="quiet" disabled={!database.last_backup_id} onClick={() => setRestoring(true)}>
+            Restore
+          </button>
+          <button disabled={!!database.running_backup_id} onClick={start}>
+            {database.running_backup_id ? "Backing up…" : "Back up now"}
+          </button>
         </div>
       </div>
-      <p class="muted">{sentence(database.protection_reason)} {database.description && `· ${database.description}`}</p>
+      <p class="muted">
+        {sentence(database.protection_reason)} {database.description && `· ${database.description}`}
+      </p>
       {failure && <ProblemBox problem={failure} />}
       <div class="figures">
-        <Figure label="Restorable to"><Time at={database.last_restorable_at} /></Figure>
-        <Figure label="Objective" hint="How old the last restorable point may become">{duration(database.recovery_point_objective)}</Figure>
-        <Figure label="Proven recovery" hint="The slowest shard's last proven restore, from the first byte to answering queries">
+        <Figure label="Restorable to">
+          <Time at={database.last_restorable_at} />
+        </Figure>
+        <Figure label="Objective" hint="How old the last restorable point may become">
+          {duration(database.recovery_point_objective)}
+        </Figure>
+        <Figure
+          label="Proven recovery"
+          hint="The slowest shard's last proven restore, from the first byte to answering queries"
+        >
           {database.proven_recovery_time ? duration(database.proven_recovery_time) : "not yet"}
         </Figure>
-        <Figure label="Next run"><Time at={database.next_run_at} fallback="none planned" /></Figure>
+        <Figure label="Next run">
+          <Time at={database.next_run_at} fallback="none planned" />
+        </Figure>
         <Figure label="Size">{bytes(database.size_bytes || undefined)}</Figure>
       </div>
       {database.running_backup_id && <Running backup={database.running_backup_id} />}
       <div class="columns">
-        <Card title="History"><HistoryChart backups={data.backups} /></Card>
+        <Card title="History">
+          <HistoryChart backups={data.backups} />
+        </Card>
         <Card title="Policies">
           {data.policies.length === 0 && (
-            <Empty title="No policy">Nothing is backed up by itself. Add one with <code>holdfast policy create</code>.</Empty>
+            <Empty title="No policy">
+              Nothing is backed up by itself. Add one with <code>holdfast policy create</code>.
+            </Empty>
           )}
-          {data.policies.map((policy) => <PolicyRow key={policy.id} policy={policy} onChange={reload} />)}
+          {data.policies.map((policy) => (
+            <PolicyRow key={policy.id} policy={policy} onChange={reload} />
+          ))}
         </Card>
       </div>
       <Card title="Shards">
-        {data.shards.length === 0 ? <Empty title="No shards">Add one with <code>holdfast shard create</code>.</Empty> : <ShardTable shards={data.shards} />}
+        {data.shards.length === 0 ? (
+          <Empty title="No shards">
+            Add one with <code>holdfast shard create</code>.
+          </Empty>
+        ) : (
+          <ShardTable shards={data.shards} />
+        )}
       </Card>
       <Card title="Backups">
-        {data.backups.length === 0 ? <Empty title="No backup yet">Start one, or wait for the policy.</Empty> : <BackupTable backups={data.backups.slice(0, 25)} />}
+        {data.backups.length === 0 ? (
+          <Empty title="No backup yet">Start one, or wait for the policy.</Empty>
+        ) : (
+          <BackupTable backups={data.backups.slice(0, 25)} />
+        )}
       </Card>
       {isRestoring && database.last_backup_id && (
-        <RestoreDialog backup={database.last_backup_id} database={database.name} shards={data.shards.map((shard) => shard.name)} onClose={() => setRestoring(false)} />
+        <RestoreDialog
+          backup={database.last_backup_id}
+          database={database.name}
+          shards={data.shards.map((shard) => shard.name)}
+          onClose={() => setRestoring(false)}
+        />
       )}
     </>
   );

@@ -15,7 +15,11 @@ function RunningBackup(props: { id: string }) {
   });
   if (!data) return null;
   return (
-    <Link to={`backups/${props.id}`} class="running" label={`Running backup, ${Math.round(data.progress * 100)} percent`}>
+    <Link
+      to={`backups/${props.id}`}
+      class="running"
+      label={`Running backup, ${Math.round(data.progress * 100)} percent`}
+    >
       <Progress value={data.progress} label="Backup progress" tone="busy" />
       <span>{Math.round(data.progress * 100)} %</span>
     </Link>
@@ -52,15 +56,27 @@ function DatabaseCard(props: { database: Database; onChange: () => void }) {
         </div>
         <div>
           <dt>Restorable to</dt>
-          <dd><Time at={database.last_restorable_at} /></dd>
+          <dd>
+            <Time at={database.last_restorable_at} />
+          </dd>
         </div>
         <div>
           <dt>Next run</dt>
-          <dd><Time at={database.next_run_at} fallback="none planned" /></dd>
+          <dd>
+            <Time at={database.next_run_at} fallback="none planned" />
+          </dd>
         </div>
         <div>
-          <dt title="The slowest shard's last proven restore, from the first byte to answering queries">Proven recovery</dt>
-          <dd>{database.proven_recovery_time ? duration(database.proven_recovery_time) : <span class="muted">not yet proven</span>}</dd>
+          <dt title="The slowest shard's last proven restore, from the first byte to answering queries">
+            Proven recovery
+          </dt>
+          <dd>
+            {database.proven_recovery_time ? (
+              duration(database.proven_recovery_time)
+            ) : (
+              <span class="muted">not yet proven</span>
+            )}
+          </dd>
         </div>
         <div>
           <dt>Size</dt>
@@ -71,9 +87,15 @@ function DatabaseCard(props: { database: Database; onChange: () => void }) {
         {database.running_backup_id ? (
           <RunningBackup id={database.running_backup_id} />
         ) : (
-          <button class="quiet" onClick={start}>Back up now</button>
+          <button class="quiet" onClick={start}>
+            Back up now
+          </button>
         )}
-        {message && <span class="muted" role="alert">{message}</span>}
+        {message && (
+          <span class="muted" role="alert">
+            {message}
+          </span>
+        )}
       </footer>
     </article>
   );
@@ -99,8 +121,12 @@ export function FleetPage() {
 
   const counts = (state: string): number => data?.filter((database) => database.protection === state).length ?? 0;
   const shown = (data ?? [])
-    .filter((database) => database.name.includes(filter.trim()) || database.protection === filter.trim().replace(/ /g, "_"))
-    .sort((a, b) => ORDER.indexOf(a.protection ?? "") - ORDER.indexOf(b.protection ?? "") || a.name.localeCompare(b.name));
+    .filter(
+      (database) => database.name.includes(filter.trim()) || database.protection === filter.trim().replace(/ /g, "_"),
+    )
+    .sort(
+      (a, b) => ORDER.indexOf(a.protection ?? "") - ORDER.indexOf(b.protection ?? "") || a.name.localeCompare(b.name),
+    );
 
   return (
     <>
@@ -108,13 +134,26 @@ export function FleetPage() {
         <h1>Fleet</h1>
         {data && data.length > 0 && (
           <div class="summary" role="status">
-            <span class="good"><strong>{counts("protected")}</strong> protected</span>
-            <span class="warn"><strong>{counts("at_risk")}</strong> at risk</span>
-            <span class="bad"><strong>{counts("unprotected")}</strong> unprotected</span>
+            <span class="good">
+              <strong>{counts("protected")}</strong> protected
+            </span>
+            <span class="warn">
+              <strong>{counts("at_risk")}</strong> at risk
+            </span>
+            <span class="bad">
+              <strong>{counts("unprotected")}</strong> unprotected
+            </span>
           </div>
         )}
         {data && data.length > 6 && (
-          <input id="filter" type="search" placeholder="Filter, or press /" aria-label="Filter databases" value={filter} onInput={(event) => setFilter(event.currentTarget.value)} />
+          <input
+            id="filter"
+            type="search"
+            placeholder="Filter, or press /"
+            aria-label="Filter databases"
+            value={filter}
+            onInput={(event) => setFilter(event.currentTarget.value)}
+          />
         )}
       </div>
       {!data && <Waiting isLoading={isLoading} problem={problem} onRetry={reload} />}

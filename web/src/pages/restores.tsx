@@ -6,17 +6,24 @@ import { bytes, duration } from "../ui/format";
 import { useLive, usePageTitle } from "../ui/hooks";
 import { Badge, Card, Crumbs, Empty, Figure, Link, ProblemBox, Progress, Time, Waiting } from "../ui/parts";
 
-const isActive = (restore: Restore | undefined): boolean => ["pending", "running", "serving"].includes(restore?.state ?? "");
+const isActive = (restore: Restore | undefined): boolean =>
+  ["pending", "running", "serving"].includes(restore?.state ?? "");
 
 export function RestoresPage() {
   usePageTitle("Restores");
-  const { data, problem, isLoading, reload } = useLive(() => get<{ restores: Restore[] }>("/v1/restores?page_size=100"), "restores", {
-    concerns: (event) => event.kind.startsWith("restore"),
-    every: () => 5000,
-  });
+  const { data, problem, isLoading, reload } = useLive(
+    () => get<{ restores: Restore[] }>("/v1/restores?page_size=100"),
+    "restores",
+    {
+      concerns: (event) => event.kind.startsWith("restore"),
+      every: () => 5000,
+    },
+  );
   return (
     <>
-      <div class="head"><h1>Restores</h1></div>
+      <div class="head">
+        <h1>Restores</h1>
+      </div>
       {!data && <Waiting isLoading={isLoading} problem={problem} onRetry={reload} />}
       {data && (
         <Card>
@@ -25,13 +32,30 @@ export function RestoresPage() {
           ) : (
             <div class="scroll">
               <table>
-                <thead><tr><th>Started</th><th>Database</th><th>State</th><th>As</th><th>Where</th><th class="number">Shards</th></tr></thead>
+                <thead>
+                  <tr>
+                    <th>Started</th>
+                    <th>Database</th>
+                    <th>State</th>
+                    <th>As</th>
+                    <th>Where</th>
+                    <th class="number">Shards</th>
+                  </tr>
+                </thead>
                 <tbody>
                   {data.restores.map((restore) => (
                     <tr key={restore.id}>
-                      <td><Link to={`restores/${restore.id}`}><Time at={restore.created_at} /></Link></td>
-                      <td><Link to={`databases/${encodeURIComponent(restore.database)}`}>{restore.database}</Link></td>
-                      <td><Badge state={restore.state} title={restore.message} /></td>
+                      <td>
+                        <Link to={`restores/${restore.id}`}>
+                          <Time at={restore.created_at} />
+                        </Link>
+                      </td>
+                      <td>
+                        <Link to={`databases/${encodeURIComponent(restore.database)}`}>{restore.database}</Link>
+                      </td>
+                      <td>
+                        <Badge state={restore.state} title={restore.message} />
+                      </td>
                       <td>{restore.mode}</td>
                       <td class="mono clip">{restore.directory}</td>
                       <td class="number">{restore.shards.length}</td>
@@ -65,38 +89,73 @@ export function RestorePage(props: { id: string }) {
   };
   return (
     <>
-      <Crumbs><Link to="restores">Restores</Link> / <Link to={`databases/${encodeURIComponent(data.database)}`}>{data.database}</Link></Crumbs>
+      <Crumbs>
+        <Link to="restores">Restores</Link> /{" "}
+        <Link to={`databases/${encodeURIComponent(data.database)}`}>{data.database}</Link>
+      </Crumbs>
       <div class="head">
         <h1 class="name">Restore of {data.database}</h1>
         <Badge state={data.state} />
-        <span class="muted"><Time at={data.created_at} /> from <Link to={`backups/${data.backup_id}`}>a backup</Link></span>
+        <span class="muted">
+          <Time at={data.created_at} /> from <Link to={`backups/${data.backup_id}`}>a backup</Link>
+        </span>
         <div class="actions">
-          {isActive(data) && <button class="quiet" onClick={stop}>{data.state === "serving" ? "Stop the servers" : "Cancel"}</button>}
+          {isActive(data) && (
+            <button class="quiet" onClick={stop}>
+              {data.state === "serving" ? "Stop the servers" : "Cancel"}
+            </button>
+          )}
         </div>
       </div>
       {failure && <ProblemBox problem={failure} />}
-      {data.state === "failed" && data.message && <ProblemBox problem={new Problem(0, data.reason, data.message, "", "")} />}
-      {(data.state === "running" || data.state === "pending") && <Progress value={data.progress} label="Progress of the restore" tone="busy" />}
+      {data.state === "failed" && data.message && (
+        <ProblemBox problem={new Problem(0, data.reason, data.message, "", "")} />
+      )}
+      {(data.state === "running" || data.state === "pending") && (
+        <Progress value={data.progress} label="Progress of the restore" tone="busy" />
+      )}
       <div class="figures">
         <Figure label="Shards">{data.shards.length}</Figure>
         <Figure label="As">{data.mode === "server" ? "running servers" : "directories"}</Figure>
-        <Figure label="Where"><span class="mono">{data.directory}</span></Figure>
+        <Figure label="Where">
+          <span class="mono">{data.directory}</span>
+        </Figure>
       </div>
       <Card title="Shards">
         <div class="scroll">
           <table>
-            <thead><tr><th>Shard</th><th>State</th><th>Address</th><th>Directory</th><th class="number">Restored</th><th class="number">Restore</th><th class="number">Start</th><th>Checkpoint</th></tr></thead>
+            <thead>
+              <tr>
+                <th>Shard</th>
+                <th>State</th>
+                <th>Address</th>
+                <th>Directory</th>
+                <th class="number">Restored</th>
+                <th class="number">Restore</th>
+                <th class="number">Start</th>
+                <th>Checkpoint</th>
+              </tr>
+            </thead>
             <tbody>
               {data.shards.map((shard) => (
                 <tr key={shard.shard}>
-                  <td><strong>{shard.shard}</strong></td>
-                  <td><Badge state={shard.state} title={shard.message} />{shard.message && <div class="bad small">{shard.message}</div>}</td>
+                  <td>
+                    <strong>{shard.shard}</strong>
+                  </td>
+                  <td>
+                    <Badge state={shard.state} title={shard.message} />
+                    {shard.message && <div class="bad small">{shard.message}</div>}
+                  </td>
                   <td class="mono">{shard.port ? `127.0.0.1:${shard.port}` : "–"}</td>
-                  <td class="mono clip" title={shard.directory}>{shard.directory}</td>
+                  <td class="mono clip" title={shard.directory}>
+                    {shard.directory}
+                  </td>
                   <td class="number">{bytes(shard.done_bytes)}</td>
                   <td class="number">{shard.restore_time ? duration(shard.restore_time) : "–"}</td>
                   <td class="number">{shard.start_time ? duration(shard.start_time) : "–"}</td>
-                  <td class="mono clip" title={shard.checkpoint}>{shard.checkpoint}</td>
+                  <td class="mono clip" title={shard.checkpoint}>
+                    {shard.checkpoint}
+                  </td>
                 </tr>
               ))}
             </tbody>

@@ -23,7 +23,13 @@ export function SignInPage(props: { onSignedIn: () => void }) {
       session.signOut();
       setProblem(
         error instanceof Problem && error.status === 401
-          ? new Problem(401, "", "The server does not know this token.", "./dev up prints one and keeps it in .dev/admin-token.", "")
+          ? new Problem(
+              401,
+              "",
+              "The server does not know this token.",
+              "./dev up prints one and keeps it in .dev/admin-token.",
+              "",
+            )
           : (error as Problem),
       );
     }

@@ -46,7 +46,9 @@ export function BackupTable(props: { backups: Backup[]; withDatabase?: boolean }
                 {backup.state === "running" && <Progress value={backup.progress} label="Progress" tone="busy" />}
               </td>
               <td>{backup.policy || backup.trigger}</td>
-              <td class="number">{backup.state === "succeeded" ? (backup.generation === 0 ? "seed" : backup.generation) : "–"}</td>
+              <td class="number">
+                {backup.state === "succeeded" ? (backup.generation === 0 ? "seed" : backup.generation) : "–"}
+              </td>
               <td class="number">
                 {backup.committed_count}/{backup.shard_count}
               </td>

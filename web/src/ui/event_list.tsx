@@ -10,9 +10,13 @@ export function EventList(props: { events: Event[]; withDatabase?: boolean }) {
     <ol class="events">
       {props.events.map((event) => (
         <li key={event.id} class={event.severity}>
-          <time dateTime={event.time} title={absolute(event.time)}>{clock(event.time)}</time>
+          <time dateTime={event.time} title={absolute(event.time)}>
+            {clock(event.time)}
+          </time>
           <span class="kind">{event.kind}</span>
-          {props.withDatabase && event.database && <Link to={`databases/${encodeURIComponent(event.database)}`}>{event.database}</Link>}
+          {props.withDatabase && event.database && (
+            <Link to={`databases/${encodeURIComponent(event.database)}`}>{event.database}</Link>
+          )}
           {event.shard && <code>{event.shard}</code>}
           <span class="message">{sentence(event.message)}</span>
           {props.withDatabase && event.backup_id && <Link to={`backups/${event.backup_id}`}>backup</Link>}

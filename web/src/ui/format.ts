@@ -38,11 +38,15 @@ export function relative(time: string | undefined, now: number): string {
   const difference = (new Date(time).getTime() - now) / 1000;
   const size = Math.abs(difference);
   const text =
-    size < 5 ? "now"
-    : size < 60 ? `${Math.round(size)} s`
-    : size < 3600 ? `${Math.round(size / 60)} min`
-    : size < 86400 ? `${Math.round(size / 3600)} h`
-    : `${Math.round(size / 86400)} d`;
+    size < 5
+      ? "now"
+      : size < 60
+        ? `${Math.round(size)} s`
+        : size < 3600
+          ? `${Math.round(size / 60)} min`
+          : size < 86400
+            ? `${Math.round(size / 3600)} h`
+            : `${Math.round(size / 86400)} d`;
   if (text === "now") return text;
   return difference < 0 ? `${text} ago` : `in ${text}`;
 }
@@ -62,7 +66,10 @@ export function sentence(text: string | undefined): string {
   return (text ?? "").replace(/\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z/g, (moment) => {
     const date = new Date(moment);
     const isNear = Math.abs(date.getTime() - Date.now()) < 12 * 3600 * 1000;
-    return date.toLocaleString(undefined, isNear ? { timeStyle: "short" } : { dateStyle: "medium", timeStyle: "short" });
+    return date.toLocaleString(
+      undefined,
+      isNear ? { timeStyle: "short" } : { dateStyle: "medium", timeStyle: "short" },
+    );
   });
 }
 

@@ -22,23 +22,64 @@ function moment(at: number, step: number): string {
 }
 
 function options(width: number, height: number): uPlot.Options {
-  const axis = { stroke: colour("--muted"), grid: { stroke: colour("--line"), width: 1 }, ticks: { stroke: colour("--line") } };
+  const axis = {
+    stroke: colour("--muted"),
+    grid: { stroke: colour("--line"), width: 1 },
+    ticks: { stroke: colour("--line") },
+  };
   return {
     width,
     height,
     cursor: { points: { size: 7 } },
     legend: { live: true },
-    scales: { x: { time: true }, bytes: { range: (_, __, max) => [0, max > 0 ? max * 1.1 : 1] }, time: { range: (_, __, max) => [0, max > 0 ? max * 1.2 : 1] } },
+    scales: {
+      x: { time: true },
+      bytes: { range: (_, __, max) => [0, max > 0 ? max * 1.1 : 1] },
+      time: { range: (_, __, max) => [0, max > 0 ? max * 1.2 : 1] },
+    },
     axes: [
       { ...axis, values: (_, splits, __, ___, step) => splits.map((value) => moment(value, step)) },
-      { ...axis, scale: "bytes", size: 76, incrs: POWERS_OF_TWO, values: (_, splits) => splits.map((value) => bytes(value)) },
-      { ...axis, scale: "time", side: 1, size: 64, grid: { show: false }, values: (_, splits) => splits.map((value) => duration(value)) },
+      {
+        ...axis,
+        scale: "bytes",
+        size: 76,
+        incrs: POWERS_OF_TWO,
+        values: (_, splits) => splits.map((value) => bytes(value)),
+      },
+      {
+        ...axis,
+        scale: "time",
+        side: 1,
+        size: 64,
+        grid: { show: false },
+        values: (_, splits) => splits.map((value) => duration(value)),
+      },
     ],
     series: [
       { label: "Backup", value: (_, value) => (value ? new Date(value * 1000).toLocaleString() : "–") },
-      { label: "Size", scale: "bytes", stroke: colour("--accent"), width: 2, value: (_, value) => bytes(value ?? undefined) },
-      { label: "Stored", scale: "bytes", stroke: colour("--busy"), width: 2, fill: colour("--busy-soft"), value: (_, value) => bytes(value ?? undefined) },
-      { label: "Duration", scale: "time", stroke: colour("--warn"), width: 2, dash: [4, 4], value: (_, value) => duration(value ?? undefined) },
+      {
+        label: "Size",
+        scale: "bytes",
+        stroke: colour("--accent"),
+        width: 2,
+        value: (_, value) => bytes(value ?? undefined),
+      },
+      {
+        label: "Stored",
+        scale: "bytes",
+        stroke: colour("--busy"),
+        width: 2,
+        fill: colour("--busy-soft"),
+        value: (_, value) => bytes(value ?? undefined),
+      },
+      {
+        label: "Duration",
+        scale: "time",
+        stroke: colour("--warn"),
+        width: 2,
+        dash: [4, 4],
+        value: (_, value) => duration(value ?? undefined),
+      },
     ],
   };
 }
@@ -79,5 +120,12 @@ export function HistoryChart(props: { backups: Backup[] }) {
   }, [key]);
 
   if (backups.length < 2) return <Empty title="No history yet">The chart begins with the second backup.</Empty>;
-  return <div ref={element} class="chart" role="img" aria-label={`Size, stored size and duration of ${backups.length} backups`} />;
+  return (
+    <div
+      ref={element}
+      class="chart"
+      role="img"
+      aria-label={`Size, stored size and duration of ${backups.length} backups`}
+    />
+  );
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Data that stays current: fetched, fetched again when an event concerns it, and every few seconds while something runs.
+// Data that stays current: fetched, fetched again when an event concerns it, and every few seconds while it moves.
 import { useCallback, useEffect, useRef, useState } from "preact/hooks";
 import { Problem, type Event } from "../api/client";
 import { onEvent, onStreamState } from "../api/events";

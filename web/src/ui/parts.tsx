@@ -15,10 +15,28 @@ export function Link(props: { to: string; children: ComponentChildren; class?: s
 }
 
 const TONES: Record<string, string> = {
-  protected: "good", succeeded: "good", committed: "good", serving: "good", joined: "good",
-  at_risk: "warn", warning: "warn", destroying: "warn", canceled: "muted", paused: "muted", pending: "muted", intended: "muted",
-  unprotected: "bad", failed: "bad", error: "bad", lost: "bad",
-  running: "busy", launched: "busy", deleting: "muted", deleted: "muted", destroyed: "muted", info: "muted",
+  protected: "good",
+  succeeded: "good",
+  committed: "good",
+  serving: "good",
+  joined: "good",
+  at_risk: "warn",
+  warning: "warn",
+  destroying: "warn",
+  canceled: "muted",
+  paused: "muted",
+  pending: "muted",
+  intended: "muted",
+  unprotected: "bad",
+  failed: "bad",
+  error: "bad",
+  lost: "bad",
+  running: "busy",
+  launched: "busy",
+  deleting: "muted",
+  deleted: "muted",
+  destroyed: "muted",
+  info: "muted",
 };
 
 export function Badge(props: { state: string | undefined; title?: string }) {
@@ -57,7 +75,12 @@ export function Progress(props: { value: number; label: string; tone?: string })
   );
 }
 
-export function Card(props: { title?: ComponentChildren; actions?: ComponentChildren; children: ComponentChildren; class?: string }) {
+export function Card(props: {
+  title?: ComponentChildren;
+  actions?: ComponentChildren;
+  children: ComponentChildren;
+  class?: string;
+}) {
   return (
     <section class={`card ${props.class ?? ""}`}>
       {(props.title || props.actions) && (

@@ -53,13 +53,25 @@ export function RestoreDialog(props: { backup: string; database: string; shards:
         </fieldset>
         <label>
           Directory on the server
-          <input value={directory} required pattern="/.*" title="An absolute path" onInput={(event) => setDirectory(event.currentTarget.value)} />
+          <input
+            value={directory}
+            required
+            pattern="/.*"
+            title="An absolute path"
+            onInput={(event) => setDirectory(event.currentTarget.value)}
+          />
           <small>Each shard goes into a folder of its own below; it must be empty or missing.</small>
         </label>
         {mode === "server" && (
           <label>
             First port
-            <input type="number" min={1024} max={65535} value={port} onInput={(event) => setPort(event.currentTarget.valueAsNumber)} />
+            <input
+              type="number"
+              min={1024}
+              max={65535}
+              value={port}
+              onInput={(event) => setPort(event.currentTarget.valueAsNumber)}
+            />
             <small>The next shards listen on the following ports.</small>
           </label>
         )}

@@ -11,6 +11,24 @@ function tone(shard: ShardBackup): string {
   return "muted";
 }
 
+function stateText(shard: ShardBackup): string {
+  if (shard.state === "running") {
+    const rate = shard.rate_bytes_per_second > 0 ? ` · ${bytes(shard.rate_bytes_per_second)}/s` : "";
+    const eta = shard.eta ? ` · ${duration(shard.eta)} left` : "";
+    return `${words(shard.phase) || "starting"}${rate}${eta}`;
+  }
+  if (shard.state === "committed") {
+    return `${shard.generation === 0 ? "seed" : `generation ${shard.generation}`} · ${bytes(shard.stored_bytes)} new`;
+  }
+  return words(shard.reason) || words(shard.state);
+}
+
+function spoken(shard: ShardBackup): string {
+  const progress =
+    shard.state === "running" ? ` ${words(shard.phase)}, ${Math.round(shard.progress * 100)} percent` : "";
+  return `Shard ${shard.shard}: ${words(shard.state)}${progress}`;
+}
+
 const ROOMY_MAX = 48; // more shards get small tiles
 
 export function ShardGrid(props: { backup: string; shards: ShardBackup[]; chosen?: string }) {
@@ -21,18 +39,12 @@ export function ShardGrid(props: { backup: string; shards: ShardBackup[]; chosen
           key={shard.id}
           to={`backups/${props.backup}/${encodeURIComponent(shard.shard)}`}
           class={`tile ${tone(shard)} ${props.chosen === shard.shard ? "chosen" : ""}`}
-          label={`Shard ${shard.shard}: ${words(shard.state)} ${shard.state === "running" ? `${words(shard.phase)}, ${Math.round(shard.progress * 100)} percent` : ""}`}
+          label={spoken(shard)}
         >
           <div class="fill" style={{ width: `${(shard.state === "committed" ? 1 : shard.progress) * 100}%` }} />
           <div class="text">
             <strong>{shard.shard}</strong>
-            <span>
-              {shard.state === "running"
-                ? `${words(shard.phase) || "starting"}${shard.rate_bytes_per_second > 0 ? ` · ${bytes(shard.rate_bytes_per_second)}/s` : ""}${shard.eta ? ` · ${duration(shard.eta)} left` : ""}`
-                : shard.state === "committed"
-                  ? `${shard.generation === 0 ? "seed" : `generation ${shard.generation}`} · ${bytes(shard.stored_bytes)} new`
-                  : words(shard.reason) || words(shard.state)}
-            </span>
+            <span>{stateText(shard)}</span>
           </div>
         </Link>
       ))}

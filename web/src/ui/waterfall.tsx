@@ -4,7 +4,19 @@ import type { Attempt, ShardBackup } from "../api/client";
 import { clock, duration, words } from "./format";
 import { useNow } from "./hooks";
 
-const PHASES = ["launch", "seed", "restore", "start", "replay", "ready", "checkpoint", "stop", "publish", "commit", "destroy"];
+const PHASES = [
+  "launch",
+  "seed",
+  "restore",
+  "start",
+  "replay",
+  "ready",
+  "checkpoint",
+  "stop",
+  "publish",
+  "commit",
+  "destroy",
+];
 
 interface Bar {
   phase: string;
@@ -19,9 +31,17 @@ function bars(attempt: Attempt, now: number): Bar[] {
     .map((record) => ({
       phase: record.phase ?? "",
       from: new Date(record.started_at!).getTime(),
-      to: record.ended_at ? new Date(record.ended_at).getTime() : attempt.finished_at ? new Date(attempt.finished_at).getTime() : now,
+      to: record.ended_at
+        ? new Date(record.ended_at).getTime()
+        : attempt.finished_at
+          ? new Date(attempt.finished_at).getTime()
+          : now,
       isOpen: !record.ended_at && !attempt.finished_at,
     }));
+}
+
+function describe(bar: Bar): string {
+  return `${bar.phase}: ${duration((bar.to - bar.from) / 1000)}, from ${clock(new Date(bar.from).toISOString())}`;
 }
 
 export function Waterfall(props: { shards: ShardBackup[]; isRunning: boolean }) {
@@ -53,7 +73,9 @@ export function Waterfall(props: { shards: ShardBackup[]; isRunning: boolean }) 
             <div class="name" title={attempt.message || undefined}>
               {shard.shard}
               {shard.attempts.length > 1 && <span class="muted"> try {index + 1}</span>}
-              {attempt.state !== "running" && attempt.state !== "committed" && <span class="bad"> {words(attempt.state)}</span>}
+              {attempt.state !== "running" && attempt.state !== "committed" && (
+                <span class="bad"> {words(attempt.state)}</span>
+              )}
             </div>
             <div class="track">
               {own.map((bar) => (
@@ -61,7 +83,7 @@ export function Waterfall(props: { shards: ShardBackup[]; isRunning: boolean }) 
                   key={bar.phase}
                   class={`bar phase-${bar.phase} ${bar.isOpen ? "open" : ""}`}
                   style={{ left: place(bar.from), width: `max(2px, ${((bar.to - bar.from) / (end - start)) * 100}%)` }}
-                  title={`${bar.phase}: ${duration((bar.to - bar.from) / 1000)}, from ${clock(new Date(bar.from).toISOString())}`}
+                  title={describe(bar)}
                 />
               ))}
             </div>

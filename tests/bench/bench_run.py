@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measures the hot paths side by side with what one would use instead. Called by ./dev bench.
 
-    run.py --build DIR [--size-mib N] [--rounds N] [NAME...]
+    bench_run.py --build DIR [--size-mib N] [--rounds N] [NAME...]
 
-Each benchmark takes turns with its peers in one run, reports medians, prints a table, and writes bench-results/NAME.json: a list of
-{name, ours, peer, peer_name, ratio, unit}; a ratio above 1 says that ours is better.
+Each benchmark takes turns with its peers in one run, reports medians, prints a table, and writes
+bench-results/NAME.json: a list of {name, ours, peer, peer_name, ratio, unit, spread}; a ratio above 1: ours is better.
 """
+
 import argparse
 import json
 import os
@@ -30,19 +31,26 @@ CHANGED_PART = 0.01
 def shell(command):
     """Runs a pipeline and returns how long it took until its output was durable."""
     start = time.monotonic()
-    subprocess.run(["bash", "-euo", "pipefail", "-c", command], check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                   stderr=subprocess.PIPE)
+    subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", command],
+        check=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
     return time.monotonic() - start
 
 
 def tree_bytes(path):
     if os.path.isfile(path):
         return os.path.getsize(path)
-    return sum(os.path.getsize(os.path.join(directory, name)) for directory, _, names in os.walk(path) for name in names)
+    return sum(
+        os.path.getsize(os.path.join(directory, name)) for directory, _, names in os.walk(path) for name in names
+    )
 
 
 class Dataset:
-    """The data directory of a real MariaDB with the demo's tables, stopped; and once more after a few of its pages changed."""
+    """The data directory of a real MariaDB with the demo's tables, stopped; and again after a few pages changed."""
 
     def __init__(self, size_mib):
         home = os.path.join(STATE, f"mariadb-{size_mib}")
@@ -63,7 +71,9 @@ class Dataset:
             shutil.copytree(self.server.data, self.first)
             self.server.start()
             every = round(ROWS_PER_PAGE / CHANGED_PART)
-            self.server.query("UPDATE item SET version = version + 1 WHERE id %% %s = 7", every, database=ledger.DATABASE)
+            self.server.query(
+                "UPDATE item SET version = version + 1 WHERE id %% %s = 7", every, database=ledger.DATABASE
+            )
             self.server.stop()
             shutil.copytree(self.server.data, self.second)
         finally:
@@ -79,9 +89,19 @@ class Holdfast:
         self.peak_kib = 0
 
     def run(self, *arguments):
-        output = subprocess.run([self.program, arguments[0], os.path.join(self.directory, "repository"),
-                                 os.path.join(self.directory, "key"), *arguments[1:]], check=True, stdin=subprocess.DEVNULL,
-                                stdout=subprocess.PIPE, text=True).stdout
+        output = subprocess.run(
+            [
+                self.program,
+                arguments[0],
+                os.path.join(self.directory, "repository"),
+                os.path.join(self.directory, "key"),
+                *arguments[1:],
+            ],
+            check=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            text=True,
+        ).stdout
         answer = json.loads(output)
         self.peak_kib = max(self.peak_kib, answer["peak_kib"])
         return answer
@@ -89,20 +109,25 @@ class Holdfast:
 
 def tar_commands(data, archive, key_file, target):
     cipher = f"openssl enc -aes-256-ctr -pbkdf2 -iter 1 -pass file:{key_file}"
-    return (f"tar -C {data} -cf - . | zstd -q -1 -T2 | {cipher} > {archive} && sync {archive}",
-            f"mkdir {target} && {cipher} -d < {archive} | zstd -q -d | tar -C {target} -xf - && sync -f {target}")
+    return (
+        f"tar -C {data} -cf - . | zstd -q -1 -T2 | {cipher} > {archive} && sync {archive}",
+        f"mkdir {target} && {cipher} -d < {archive} | zstd -q -d | tar -C {target} -xf - && sync -f {target}",
+    )
 
 
 def mariabackup_commands(server, archive, key_file, target):
     cipher = f"openssl enc -aes-256-ctr -pbkdf2 -iter 1 -pass file:{key_file}"
-    return (f"mariadb-backup --backup --stream=xbstream --parallel=2 --user=root --socket={server.socket} --datadir={server.data} "
-            f"| zstd -q -1 -T2 | {cipher} > {archive} && sync {archive}",
-            f"mkdir {target} && {cipher} -d < {archive} | zstd -q -d | mbstream -x -C {target} && "
-            f"mariadb-backup --prepare --target-dir={target} && sync -f {target}")
+    return (
+        "mariadb-backup --backup --stream=xbstream --parallel=2 --user=root "
+        f"--socket={server.socket} --datadir={server.data} "
+        f"| zstd -q -1 -T2 | {cipher} > {archive} && sync {archive}",
+        f"mkdir {target} && {cipher} -d < {archive} | zstd -q -d | mbstream -x -C {target} && "
+        f"mariadb-backup --prepare --target-dir={target} && sync -f {target}",
+    )
 
 
 def bench_data(arguments):
-    """Publish, publish again after 1 % of the pages changed, and restore; against tar | zstd | openssl and mariadb-backup."""
+    """Publish, publish again after 1 % of the pages changed, restore; against tar | zstd | openssl, mariadb-backup."""
     dataset = Dataset(arguments.size_mib)
     program = os.path.join(arguments.build, "tests", "bench", "bench_repository")
     scratch = os.path.join(STATE, "scratch")
@@ -147,11 +172,22 @@ def bench_data(arguments):
         size_mib = first["size_bytes"] / 2**20
     shutil.rmtree(scratch)
     print(f"\n{size_mib:.0f} MiB of files, medians of {arguments.rounds}; peak memory of ours {peak_mib:.0f} MiB")
-    return [{"name": name, "unit": "MiB" if name.startswith("stored") else "s", "ours": statistics.median(values["ours"]),
-             "peer": statistics.median(values[who]), "peer_name": who,
-             "spread": round(max((max(values[one]) - min(values[one])) / statistics.median(values[one]) for one in ("ours", who)), 3),
-             "ratio": statistics.median(values[who]) / statistics.median(values["ours"])}
-            for name, values in samples.items() for who in values if who != "ours"]
+    return [
+        {
+            "name": name,
+            "unit": "MiB" if name.startswith("stored") else "s",
+            "ours": statistics.median(values["ours"]),
+            "peer": statistics.median(values[who]),
+            "peer_name": who,
+            "spread": round(
+                max((max(values[one]) - min(values[one])) / statistics.median(values[one]) for one in ("ours", who)), 3
+            ),
+            "ratio": statistics.median(values[who]) / statistics.median(values["ours"]),
+        }
+        for name, values in samples.items()
+        for who in values
+        if who != "ours"
+    ]
 
 
 BENCHMARKS = {"data": bench_data}
@@ -160,11 +196,16 @@ BENCHMARKS = {"data": bench_data}
 def show(rows):
     print(f"\n{'':36} {'ours':>10} {'peer':>10}      {'ratio':>6}  {'spread':>6}  peer")
     for row in rows:
-        print(f"{row['name']:36} {row['ours']:10.2f} {row['peer']:10.2f} {row['unit']:4} {row['ratio']:6.2f}  {row['spread']:6.0%}  {row['peer_name']}")
+        print(
+            f"{row['name']:36} {row['ours']:10.2f} {row['peer']:10.2f} {row['unit']:4} {row['ratio']:6.2f}  "
+            f"{row['spread']:6.0%}  {row['peer_name']}"
+        )
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="./dev bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="./dev bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--build", required=True, help="where the programs were built")
     parser.add_argument("--size-mib", type=int, default=1024)
     parser.add_argument("--rounds", type=int, default=3)
