@@ -18,7 +18,7 @@
 
 #define BATCH 20
 #define COLLAPSED_RECORD_MAX 50
-#define STEP_MAX 5000
+#define STEP_MAX 300
 #define SECOND_US INT64_C(1000000)
 #define DAY_US (86400 * SECOND_US)
 
@@ -78,25 +78,38 @@ static void collapse(Slots *slots, int64_t slot_us)
     slots->collapsed_count++;
 }
 
+// Goes on from slot to slot, at most `step_max` times. True: the latest one before now is found.
+static Status walk(const Schedule *schedule, int step_max, Slots *slots, bool *ret_is_found,
+                   Error *error)
+{
+    *ret_is_found = false;
+    for (int i = 0; i < step_max && !*ret_is_found; i++) {
+        RETURN_IF_ERROR(next_slot(schedule, slots->latest_us, &slots->next_us, error));
+        *ret_is_found = slots->next_us == 0 || slots->next_us > schedule->policy->now_us;
+        if (!*ret_is_found) {
+            collapse(slots, slots->latest_us);
+            slots->latest_us = slots->next_us;
+        }
+    }
+    return STATUS_OK;
+}
+
 static Status find_slots(const Schedule *schedule, Slots *ret_slots, Error *error)
 {
-    const DuePolicy *policy = schedule->policy;
     int64_t start_us = 0;
-    *ret_slots = (Slots){.latest_us = policy->slot_us};
+    bool is_found = false;
+    *ret_slots = (Slots){.latest_us = schedule->policy->slot_us};
+    RETURN_IF_ERROR(walk(schedule, STEP_MAX, ret_slots, &is_found, error));
+    if (is_found) {
+        return STATUS_OK;
+    }
     RETURN_IF_ERROR(find_start(schedule, &start_us, error));
-    if (start_us != 0) {
-        collapse(ret_slots, policy->slot_us);
+    if (start_us > ret_slots->latest_us) {
+        collapse(ret_slots, ret_slots->latest_us);
         ret_slots->latest_us = start_us;
     }
-    for (int i = 0; i < STEP_MAX; i++) {
-        RETURN_IF_ERROR(next_slot(schedule, ret_slots->latest_us, &ret_slots->next_us, error));
-        if (ret_slots->next_us == 0 || ret_slots->next_us > policy->now_us) {
-            return STATUS_OK;
-        }
-        collapse(ret_slots, ret_slots->latest_us);
-        ret_slots->latest_us = ret_slots->next_us;
-    }
-    return STATUS_OK; // the rest comes in the next round
+    return walk(schedule, STEP_MAX, ret_slots, &is_found,
+                error); // the rest comes in the next round
 }
 
 static Status record_collapsed(StoreTransaction *transaction, Arena *arena, const DuePolicy *policy,
