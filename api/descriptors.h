@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The contract's FileDescriptorSet, with all it imports and without comments: what gRPC reflection serves.
+// The contract's FileDescriptorSet, with all it imports and without comments: what gRPC reflection
+// serves.
 #pragma once
 
 #include <stddef.h>

@@ -2,8 +2,8 @@
 """A workload whose every committed state can be recognised.
 
 Money moves between accounts; each transfer is one transaction that also appends a link to a hash chain. At any
-committed state, and at no other, (1) the balances sum to what they began with, (2) the chain has every link from 1 to its
-end with the right hashes, (3) replaying the chain from the opening balances gives exactly the accounts.
+committed state, and at no other, (1) the balances sum to what they began with, (2) the chain has every link from
+1 to its end with the right hashes, (3) replaying the chain from the opening balances gives exactly the accounts.
 The writer also notes the source's position before and after each commit, so that a restored copy can be compared
 with its checkpoint: every link committed at or before it is there, and none after it.
 """

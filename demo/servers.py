@@ -170,7 +170,7 @@ class MysqlFamily(Server):
         return os.path.join(self.directory, "s.sock")
 
     def temporary(self):
-        """A tmpdir of its own: a server that starts removes the temporary tables of every other one that shares its tmpdir."""
+        """A tmpdir of its own: a server that starts removes the temporary tables of all that share its tmpdir."""
         path = os.path.join(self.directory, "tmp")
         make_directory(path)
         return path

@@ -3,8 +3,8 @@
 
     stop_instances.py DIRECTORY
 
-A process belongs to an instance when its working directory is inside; agents get SIGTERM and clean up, what is left after ten
-seconds is killed.
+A process belongs to an instance when its working directory is inside; agents get SIGTERM and clean up, what is left
+after ten seconds is killed.
 """
 
 import os

@@ -10,8 +10,9 @@
 //     agent.log                  what it says
 //   <log directory>/<id>.log      of instances that are gone, the newest few
 //
-// A process belongs to an instance when its working directory is inside the instance's: that cannot be shed by changing the
-// process group, and PostgreSQL, which overwrites its environment, keeps it too.
+// A process belongs to an instance when its working directory is inside the instance's: that cannot
+// be shed by changing the process group, and PostgreSQL, which overwrites its environment, keeps it
+// too.
 #pragma once
 
 #include "common/arena.h"
@@ -26,25 +27,35 @@
 typedef struct LocalProcess {
     ProcessIdentity identity;
     char instance_id[37];
-    bool is_at_root; // its working directory is the instance's itself: the agent, or one of its tools
+    bool is_at_root; // its working directory is the instance's itself: the agent, or one of its
+                     // tools
 } LocalProcess;
-// Every living process with its working directory inside <directory>/<some instance id>, also of directories already deleted.
-// `instance_id` NULL: of all instances. Sorted by start time.
-Status local_processes_find(const char *directory, const char *instance_id, Arena *arena, LocalProcess **ret_processes,
-                            size_t *ret_count, Error *error);
-// Signals exactly that process, never another that got its number meanwhile. False: it is gone, or no longer inside.
+// Every living process with its working directory inside <directory>/<some instance id>, also of
+// directories already deleted. `instance_id` NULL: of all instances. Sorted by start time.
+Status local_processes_find(const char *directory, const char *instance_id, Arena *arena,
+                            LocalProcess **ret_processes, size_t *ret_count, Error *error);
+// Signals exactly that process, never another that got its number meanwhile. False: it is gone, or
+// no longer inside.
 bool local_process_signal(const char *directory, const LocalProcess *process, int signal_number);
 
 // --- compute_local_files.c ---
-void local_path(const char *directory, const char *instance_id, const char *name, char ret_path[LOCAL_PATH_SIZE]);
+void local_path(const char *directory, const char *instance_id, const char *name,
+                char ret_path[LOCAL_PATH_SIZE]);
 Status local_write_join(const char *directory, const LaunchSpec *spec, Error *error);
-Status local_write_birth(const char *directory, const char *instance_id, Error *error); // keeps one that is there
-int64_t local_read_birth(const char *directory, const char *instance_id);               // microseconds; 0: unknown
-Status local_write_process(const char *directory, const char *instance_id, const ProcessIdentity *identity, Error *error);
-bool local_read_process(const char *directory, const char *instance_id, ProcessIdentity *ret_identity);
+Status local_write_birth(const char *directory, const char *instance_id,
+                         Error *error); // keeps one that is there
+int64_t local_read_birth(const char *directory,
+                         const char *instance_id); // microseconds; 0: unknown
+Status local_write_process(const char *directory, const char *instance_id,
+                           const ProcessIdentity *identity, Error *error);
+bool local_read_process(const char *directory, const char *instance_id,
+                        ProcessIdentity *ret_identity);
 // When it was first asked to end: now, if this is the first time.
-Status local_mark_terminated(const char *directory, const char *instance_id, int64_t *ret_since_us, bool *ret_is_first, Error *error);
+Status local_mark_terminated(const char *directory, const char *instance_id, int64_t *ret_since_us,
+                             bool *ret_is_first, Error *error);
 bool local_is_terminated(const char *directory, const char *instance_id);
-Status local_read_log(const char *directory, const char *log_directory, const char *instance_id, Buffer *buffer, Error *error);
+Status local_read_log(const char *directory, const char *log_directory, const char *instance_id,
+                      Buffer *buffer, Error *error);
 // Moves the log away (keeping a bounded number of old ones), then removes the directory.
-Status local_remove(const char *directory, const char *log_directory, const char *instance_id, Error *error);
+Status local_remove(const char *directory, const char *log_directory, const char *instance_id,
+                    Error *error);

@@ -25,13 +25,13 @@ typedef struct LaunchSpec {
     const Secret *join_secret;    // single use
     const char *region, *zone;
     int64_t deadman_ms;
-    int64_t lifetime_ms;          // at most; it ends itself then; 0: no limit (a serving restore)
+    int64_t lifetime_ms; // at most; it ends itself then; 0: no limit (a serving restore)
 } LaunchSpec;
 
 typedef struct ComputeInstance {
     char instance_id[37];
     char provider_id[PROVIDER_ID_SIZE];
-    bool is_running;   // false: only remains (directory, orphaned processes) are left to clear
+    bool is_running; // false: only remains (directory, orphaned processes) are left to clear
     int64_t created_us;
 } ComputeInstance;
 
@@ -41,11 +41,16 @@ void provisioner_add(Provisioner *provisioner, ComputeDriver *driver); // takes 
 // REASON_INVALID names the providers there are.
 Status provisioner_launch(Provisioner *provisioner, const char *provider, const LaunchSpec *spec,
                           char ret_provider_id[PROVIDER_ID_SIZE], Error *error);
-Status provisioner_list(Provisioner *provisioner, const char *provider, Arena *arena, ComputeInstance **ret_instances, size_t *ret_count, Error *error);
-Status provisioner_terminate(Provisioner *provisioner, const char *provider, const char *instance_id, Error *error);
-// The last words of an instance, also of one that is gone, as far as they are kept; appended to the buffer up to its limit.
-Status provisioner_fetch_log(Provisioner *provisioner, const char *provider, const char *instance_id, Buffer *buffer, Error *error);
-Status provisioner_preflight(Provisioner *provisioner, const char *provider, const LaunchSpec *spec, Error *error);
+Status provisioner_list(Provisioner *provisioner, const char *provider, Arena *arena,
+                        ComputeInstance **ret_instances, size_t *ret_count, Error *error);
+Status provisioner_terminate(Provisioner *provisioner, const char *provider,
+                             const char *instance_id, Error *error);
+// The last words of an instance, also of one that is gone, as far as they are kept; appended to the
+// buffer up to its limit.
+Status provisioner_fetch_log(Provisioner *provisioner, const char *provider,
+                             const char *instance_id, Buffer *buffer, Error *error);
+Status provisioner_preflight(Provisioner *provisioner, const char *provider, const LaunchSpec *spec,
+                             Error *error);
 size_t provisioner_providers(const Provisioner *provisioner, const char *const **ret_names);
 
 typedef struct LocalDriverOptions {
@@ -54,4 +59,5 @@ typedef struct LocalDriverOptions {
     const char *agent_program; // path of holdfast-agent
     int64_t grace_ms;          // between asking an agent to end and killing it; 0: 15 s
 } LocalDriverOptions;
-Status compute_local_new(const LocalDriverOptions *options, ComputeDriver **ret_driver, Error *error);
+Status compute_local_new(const LocalDriverOptions *options, ComputeDriver **ret_driver,
+                         Error *error);

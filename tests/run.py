@@ -184,6 +184,18 @@ def sanitizer_environment():
 def stage_build(tally, _):
     web = run(["bash", "./dev", "build"], os.path.join(RESULTS, "build.log"))
     tally.add("build", "passed" if web == 0 else "failed", "see test-results/build.log")
+    if web == 0:
+        check_reference(tally, "docs/configuration.md", ["server/holdfastd", "--config-reference"])
+
+
+def check_reference(tally, document, command):
+    """A document whose last part a program prints."""
+    printed = subprocess.run(
+        [os.path.join(build_directory(False), command[0]), *command[1:]], stdout=subprocess.PIPE, check=True, text=True
+    ).stdout
+    with open(os.path.join(ROOT, document), encoding="utf-8") as file:
+        is_current = file.read().endswith(printed)
+    tally.add(document, "passed" if is_current else "failed", f"it is not what '{' '.join(command)}' prints; replace it")
 
 
 def stage_asan(tally, _):

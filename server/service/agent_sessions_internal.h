@@ -10,14 +10,16 @@
 struct AgentSessions {
     AgentSessionsOptions options;
     char *server_id;
-    pthread_mutex_t mutex; // guards the list, what has been told, and is_stopping; never held over a query
+    pthread_mutex_t
+        mutex; // guards the list, what has been told, and is_stopping; never held over a query
     pthread_cond_t wake;
     AgentSession *sessions; // all that are open
     bool is_wanted, is_stopping;
     pthread_t thread; // tells agents what to do
 };
 
-// What an agent last said; written down now and then. Belongs to the thread that handles its messages.
+// What an agent last said; written down now and then. Belongs to the thread that handles its
+// messages.
 typedef struct SessionProgress {
     Holdfast__V1__Phase phase;
     int64_t done_bytes, total_bytes, received_bytes, memory_bytes;
@@ -43,11 +45,14 @@ struct AgentSession {
     int64_t idle_told_ms;
 };
 
-// The assignment of a joined session, in the arena. NULL: there is nothing to do for it. An error says why it cannot be made.
-Status session_make_assignment(AgentSessions *sessions, const char *attempt_id, const char *restore_shard_id, Arena *arena,
+// The assignment of a joined session, in the arena. NULL: there is nothing to do for it. An error
+// says why it cannot be made.
+Status session_make_assignment(AgentSessions *sessions, const char *attempt_id,
+                               const char *restore_shard_id, Arena *arena,
                                Holdfast__V1__ServerMessage **ret_message, Error *error);
 // Ends the attempt or the restore's shard that a session works on.
-Status session_fail(AgentSessions *sessions, const char *attempt_id, const char *restore_shard_id, const char *instance_id,
-                    const char *reason, const char *message, Error *error);
-void session_send_to(AgentSession *session, Holdfast__V1__ServerMessage__MessageCase kind, ProtobufCMessage *message);
+Status session_fail(AgentSessions *sessions, const char *attempt_id, const char *restore_shard_id,
+                    const char *instance_id, const char *reason, const char *message, Error *error);
+void session_send_to(AgentSession *session, Holdfast__V1__ServerMessage__MessageCase kind,
+                     ProtobufCMessage *message);
 void sessions_wake(AgentSessions *sessions);

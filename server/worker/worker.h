@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The worker: schedules, runs, instances, clean-up. Equal in every replica; what there is to do is claimed from the store.
+// The worker: schedules, runs, instances, clean-up. Equal in every replica; what there is to do is
+// claimed from the store.
 #pragma once
 
 #include "common/error.h"

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Inside of server/worker: one function for each kind of work. Nobody else includes it, but the tests.
+// Inside of server/worker: one function for each kind of work. Nobody else includes it, but the
+// tests.
 //
-// A step looks at its subject, does what is to be done now and says when to look again. It may be repeated, run late, or be run by another
-// server after this one died in the middle: what it does outside the store (launch, terminate, write or remove objects) is idempotent,
-// and comes before the row that says it was done, or after the row that says it is meant.
+// A step looks at its subject, does what is to be done now and says when to look again. It may be
+// repeated, run late, or be run by another server after this one died in the middle: what it does
+// outside the store (launch, terminate, write or remove objects) is idempotent, and comes before
+// the row that says it was done, or after the row that says it is meant.
 #pragma once
 
 #include "common/arena.h"
@@ -33,14 +35,17 @@ Status work_forget_source(const WorkStep *step, int64_t *ret_next_ms, Error *err
 Status work_housekeeping(const WorkStep *step, int64_t *ret_next_ms, Error *error);
 Status work_retention(const WorkStep *step, int64_t *ret_next_ms, Error *error);
 Status work_backup_delete(const WorkStep *step, int64_t *ret_next_ms, Error *error);
-// Fires the policies that are due. Not a work item: policy_due is claimed itself. Says how many it looked at.
+// Fires the policies that are due. Not a work item: policy_due is claimed itself. Says how many it
+// looked at.
 Status work_policy(const WorkerOptions *options, TimeZones *zones, int *ret_count, Error *error);
 
 // The join secret of an instance, the same whoever derives it, and its hash.
 Secret worker_join_secret(const WorkerOptions *options, const char *instance_id);
-void worker_join_secret_hash(const WorkerOptions *options, const char *instance_id, uint8_t *ret_hash);
+void worker_join_secret_hash(const WorkerOptions *options, const char *instance_id,
+                             uint8_t *ret_hash);
 
-// Things that a sweep saw that should not be there, from one sweep to the next. work_sweep.c's own; one sweep at a time.
+// Things that a sweep saw that should not be there, from one sweep to the next. work_sweep.c's own;
+// one sweep at a time.
 typedef struct SweepMemory SweepMemory;
 SweepMemory *worker_sweep_memory(Worker *worker);
 SweepMemory *sweep_memory_new(void);

@@ -191,7 +191,8 @@ class Shard:
     def restore(self, manifest, target):
         os.makedirs(target)
         previous = ""
-        for path, kind, depth, mode, size, root in self.entries(bytes.fromhex(manifest["list_root"]), manifest["list_level"]):
+        list_root = bytes.fromhex(manifest["list_root"])
+        for path, kind, depth, mode, size, root in self.entries(list_root, manifest["list_level"]):
             require(previous.encode() < path.encode() and ".." not in path.split("/") and path[0] != "/", "a path")
             previous = path
             full = os.path.join(target, path)

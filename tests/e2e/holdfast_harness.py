@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs a whole Holdfast in a scratch directory, for the end-to-end tests: server, agents, sources, and a client.
 
-Everything is real: holdfastd with its embedded PostgreSQL, holdfast-agent, real database servers. The client talks to the REST
-interface as any outside program would.
+Everything is real: holdfastd with its embedded PostgreSQL, holdfast-agent, real database servers. The client talks to
+the REST interface as any outside program would.
 """
 
 import json

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Red: the OpenAPI document, the REST face and the gRPC face do not say the same.
 
-Every route of the document is called on a server with real content; every answer, good or bad, is checked against the schema that the document gives
-for it. Then both faces are asked the same and compared field by field.
+Every route of the document is called on a server with real content; every answer, good or bad, is checked against the
+schema that the document gives for it. Then both faces are asked the same and compared field by field.
 """
 
 import json

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Red: a crash loses a backup, leaves something behind, or skips or doubles a slot.
 
-kill -9 of the server, an agent or an engine, in every phase and at random moments. Afterwards every committed backup restores to
-exactly its checkpoint, and no process, directory, slot or temporary object is left.
+kill -9 of the server, an agent or an engine, in every phase and at random moments. Afterwards every committed backup
+restores to exactly its checkpoint, and no process, directory, slot or temporary object is left.
 """
 
 import os
@@ -134,7 +134,7 @@ def test_twenty_random_kills(holdfast):
 
 
 def assert_slots_fired_once(holdfast, database, started):
-    """Every minute since the policy was made has fired, collapsed into a later one, or was refused because a backup ran; none twice."""
+    """Every minute has fired, collapsed into a later one, or was refused because a backup ran; none twice."""
     backups = [
         backup
         for backup in holdfast.get(f"/v1/backups?database={database}&page_size=1000")["backups"]

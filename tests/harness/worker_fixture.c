@@ -115,7 +115,8 @@ static void print_state(WorkerFixture *fixture)
     static const char *const tables[] = {"work_items", "backups", "shard_backups", "attempts",
                                          "instances"};
     for (size_t i = 0; i < ARRAY_COUNT(tables); i++) {
-        CLEANUP_FREE char *sql = string_format("SELECT replace(json_agg(t)::text, chr(10), '') FROM %s t", tables[i]);
+        CLEANUP_FREE char *sql =
+            string_format("SELECT replace(json_agg(t)::text, chr(10), '') FROM %s t", tables[i]);
         CLEANUP_FREE char *text = service_fixture_sql(fixture->base, sql);
         print_error("%s: %s\n", tables[i], text);
     }

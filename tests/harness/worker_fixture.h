@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A worker and agent sessions on a real PostgreSQL and a real repository; instances and their agents are played by the test.
+// A worker and agent sessions on a real PostgreSQL and a real repository; instances and their
+// agents are played by the test.
 #pragma once
 
 #include "provisioner/compute_driver.h"
@@ -22,8 +23,8 @@ typedef struct WorkerFixture {
     char *repository_directory;
 } WorkerFixture;
 
-// On a fixture that service_fixture_setup has prepared. Makes credential "source", repository "main" and database "shop" (postgresql) with
-// `shard_count` shards "0", "1" ...
+// On a fixture that service_fixture_setup has prepared. Makes credential "source", repository
+// "main" and database "shop" (postgresql) with `shard_count` shards "0", "1" ...
 WorkerFixture *worker_fixture_new(ServiceFixture *base, int shard_count);
 void worker_fixture_free(WorkerFixture *fixture); // stops the worker
 void worker_fixture_start(WorkerFixture *fixture);
@@ -33,7 +34,7 @@ void worker_fixture_stop(WorkerFixture *fixture);
 void fake_driver_drop(FakeDriver *driver, const char *instance_id); // disappears by itself
 void fake_driver_add(FakeDriver *driver, const char *instance_id);  // something nobody asked for
 size_t fake_driver_count(FakeDriver *driver);
-size_t fake_driver_terminations(FakeDriver *driver); // calls so far
+size_t fake_driver_terminations(FakeDriver *driver);           // calls so far
 void fake_driver_fail_launches(FakeDriver *driver, int count); // the next ones fail
 
 // --- an agent ---
@@ -59,15 +60,19 @@ void fake_agent_freep(FakeAgent **agent);
 void fake_agent_connect(FakeAgent *agent); // a new stream
 void fake_agent_disconnect(FakeAgent *agent);
 Status fake_agent_join(FakeAgent *agent, const char *secret, const char *attempt_id, Error *error);
-Status fake_agent_say(FakeAgent *agent, Holdfast__V1__AgentMessage__MessageCase kind, ProtobufCMessage *message, Error *error);
-// Waits for a message of this kind; earlier ones of others are dropped. NULL: none came in timeout_ms.
-Holdfast__V1__ServerMessage *fake_agent_receive(FakeAgent *agent, Holdfast__V1__ServerMessage__MessageCase kind, int64_t timeout_ms);
+Status fake_agent_say(FakeAgent *agent, Holdfast__V1__AgentMessage__MessageCase kind,
+                      ProtobufCMessage *message, Error *error);
+// Waits for a message of this kind; earlier ones of others are dropped. NULL: none came in
+// timeout_ms.
+Holdfast__V1__ServerMessage *fake_agent_receive(FakeAgent *agent,
+                                                Holdfast__V1__ServerMessage__MessageCase kind,
+                                                int64_t timeout_ms);
 // Connects, joins and takes its assignment.
 FakeAgent *fake_agent_assigned(WorkerFixture *fixture);
 void fake_agent_phase(FakeAgent *agent, Holdfast__V1__Phase phase);
 void fake_agent_heartbeat(FakeAgent *agent);
-void fake_agent_ready(FakeAgent *agent);                                    // through the phases
-void fake_agent_take_checkpoint(FakeAgent *agent, const char *position);    // waits for the order
+void fake_agent_ready(FakeAgent *agent);                                 // through the phases
+void fake_agent_take_checkpoint(FakeAgent *agent, const char *position); // waits for the order
 // Publishes a real manifest and fills the request; texts in the agent's arena.
 void fake_agent_publish(FakeAgent *agent, Holdfast__V1__CommitRequest *ret_request);
 bool fake_agent_commit(FakeAgent *agent, Holdfast__V1__CommitRequest *request); // was it accepted?
