@@ -195,7 +195,8 @@ def check_reference(tally, document, command):
     ).stdout
     with open(os.path.join(ROOT, document), encoding="utf-8") as file:
         is_current = file.read().endswith(printed)
-    tally.add(document, "passed" if is_current else "failed", f"it is not what '{' '.join(command)}' prints; replace it")
+    cure = f"it does not end with what '{' '.join(command)}' prints; replace that part"
+    tally.add(document, "passed" if is_current else "failed", cure)
 
 
 def stage_asan(tally, _):

@@ -544,7 +544,11 @@ Status mariadb_seed(Engine *base, EngineProgressFunction on_progress, void *cont
     close_clients(&seed);
     if (status != STATUS_OK) {
         mysql_server_kill(engine);
-        return status;
+        Error why = {0};
+        if (error->reason == REASON_ENGINE_FAILED && mysql_check_disk(engine, &why) != STATUS_OK) {
+            *error = why;
+        }
+        return error->status;
     }
     report(&seed, on_progress, context);
     return mysql_server_stop(engine, error);

@@ -16,6 +16,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#define DISK_FREE_BYTES_MIN (8 * 1024 * 1024)
 #define STATE_FORMAT 1
 #define STATE_SIZE_MAX 65536
 
@@ -29,6 +30,22 @@ Status mysql_check_canceled(const MysqlEngine *engine, Error *error)
     const Cancel *cancel = engine->base.options.cancel;
     if (cancel != NULL && atomic_load(&cancel->is_requested)) {
         return error_set(error, REASON_CANCELED, "canceled");
+    }
+    return STATUS_OK;
+}
+
+Status mysql_check_disk(const MysqlEngine *engine, Error *error)
+{
+    const char *const directories[] = {engine->base.options.data_directory,
+                                       engine->base.options.work_directory};
+    for (size_t i = 0; i < ARRAY_COUNT(directories); i++) {
+        int64_t free_bytes = 0;
+        Error ignored = {0}; // a directory that is not there yet is not full
+        if (disk_free_bytes(directories[i], &free_bytes, &ignored) == STATUS_OK &&
+            free_bytes < DISK_FREE_BYTES_MIN) {
+            error_set(error, REASON_DISK_FULL, "the disk of '%s' is full", directories[i]);
+            return error_hint(error, "give the instance a larger disk");
+        }
     }
     return STATUS_OK;
 }

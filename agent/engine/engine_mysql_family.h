@@ -95,6 +95,9 @@ Status mysql_family_serve(Engine *engine, const char *version, const char *engin
 Status mysql_family_check_alive(Engine *engine, Error *error);
 Status mysql_family_clean_source(const EngineSource *source, const char *shard_id,
                                  const char *const *alive, int *ret_removed, Error *error);
+// DISK_FULL when hardly anything is free where the data is: the servers wait for space instead of
+// failing.
+Status mysql_check_disk(const MysqlEngine *engine, Error *error);
 Status mysql_check_canceled(const MysqlEngine *engine, Error *error);
 // engine_mysql_settings.c
 Status mysql_settings_read(MysqlClient *source, bool is_mysql, MysqlSettings *ret_settings,

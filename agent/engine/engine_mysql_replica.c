@@ -508,7 +508,7 @@ static void fill_progress(MysqlEngine *engine, const char *position, EngineProgr
 static Status check_running(MysqlEngine *engine, Error *error)
 {
     if (mysql_server_is_running(engine)) {
-        return STATUS_OK;
+        return mysql_check_disk(engine, error);
     }
     char tail[300];
     mysql_server_log_tail(engine, tail, sizeof(tail));

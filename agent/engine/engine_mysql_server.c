@@ -311,6 +311,7 @@ static Status start_failed(MysqlEngine *engine, Reason otherwise, const char *wh
 {
     char tail[400];
     mysql_server_log_tail(engine, tail, sizeof(tail));
+    RETURN_IF_ERROR(mysql_check_disk(engine, error));
     Reason reason = strstr(tail, "No space left") != NULL || strstr(tail, "Disk is full") != NULL
                         ? REASON_DISK_FULL
                         : otherwise;

@@ -110,7 +110,7 @@ def test_overlap_pause_and_preview(holdfast):
         "/v1/schedules/preview",
         {"schedule": "30 2 * * *", "time_zone": "Europe/Berlin", "from": "2027-03-27T00:00:00Z", "count": 3},
     )
-    # On 2027-03-28 clocks jump from 02:00 to 03:00 in Berlin: 02:30 does not exist; it runs at the moment of the change.
+    # On 2027-03-28 clocks jump from 02:00 to 03:00 in Berlin: 02:30 does not exist and runs at the change.
     assert preview["runs"] == ["2027-03-27T01:30:00Z", "2027-03-28T01:00:00Z", "2027-03-29T00:30:00Z"]
     preview = holdfast.post(
         "/v1/schedules/preview",

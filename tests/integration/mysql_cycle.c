@@ -53,6 +53,14 @@ void cycle_copy_tree(const char *from, const char *to)
     assert_ok(dir_walk(from, copy_visited, directories, &error), &error);
 }
 
+static EngineSource cycle_source(const Cycle *cycle)
+{
+    EngineSource source = scratch_mysql_source(cycle->source);
+    source.tls_mode = cycle->tls_mode == NULL ? source.tls_mode : cycle->tls_mode;
+    source.tls_ca_pem = cycle->tls_ca_pem;
+    return source;
+}
+
 static Status open_run(Cycle *cycle, bool with_source, CycleRun *run, Error *error)
 {
     *run = (CycleRun){.cycle = cycle};
@@ -61,7 +69,7 @@ static Status open_run(Cycle *cycle, bool with_source, CycleRun *run, Error *err
                    number);
     (void)snprintf(run->work_directory, sizeof(run->work_directory), "%s/work%d", cycle->root,
                    number);
-    EngineSource source = scratch_mysql_source(cycle->source);
+    EngineSource source = cycle_source(cycle);
     EngineOptions options = {.engine = cycle->source->is_mysql ? "mysql" : "mariadb",
                              .data_directory = run->data_directory,
                              .work_directory = run->work_directory,
@@ -204,7 +212,7 @@ Status cycle_finish(CycleRun *run, const Checkpoint *checkpoint, CycleBackup *re
     assert_true(strlen(state) < sizeof(ret_backup->engine_state));
     memcpy(ret_backup->engine_state, state, strlen(state) + 1);
     EngineInfo info = {0};
-    EngineSource source = scratch_mysql_source(run->cycle->source);
+    EngineSource source = cycle_source(run->cycle);
     Status status = engine_probe(run->cycle->source->is_mysql ? "mysql" : "mariadb", &source, 10000,
                                  &info, error);
     secret_done(&source.password);

@@ -28,6 +28,8 @@ typedef struct Cycle {
     char *root; // directories are made below it
     int count;
     Cancel cancel;
+    const char *tls_mode; // NULL: "prefer"
+    const char *tls_ca_pem;
 } Cycle;
 
 typedef struct CycleRun {

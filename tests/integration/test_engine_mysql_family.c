@@ -4,6 +4,7 @@
 // follow the one before, a page error goes unseen, or a failure of the source has no name.
 #include "agent/engine/child.h"
 #include "common/clock.h"
+#include "common/crypto.h"
 #include "common/file.h"
 #include "common/memory.h"
 #include "common/process.h"
@@ -385,6 +386,60 @@ static void test_idle_generation_is_small(void **state)
     assert_true(first.received_bytes > 0 && first.received_bytes < 200000);
     assert_true(second.received_bytes < 200000);
     assert_true(second.changed_bytes < 4 * 1024 * 1024);
+}
+
+// Everything over TLS with the server's certificate verified: seed, replication, our own questions.
+static void test_verified_tls(void **state)
+{
+    (void)state;
+    Error error = {0};
+    char *certificate = NULL, *key = NULL;
+    assert_ok(crypto_self_signed_certificate("127.0.0.1", 30, &certificate, &key, &error), &error);
+    CLEANUP_FREE char *certificate_path = path_join(shared.root, "server.pem");
+    CLEANUP_FREE char *key_path = path_join(shared.root, "server.key");
+    write_file(certificate_path, certificate);
+    write_file(key_path, key);
+    CLEANUP_FREE char *certificate_option = string_format("--ssl-cert=%s", certificate_path);
+    CLEANUP_FREE char *key_option = string_format("--ssl-key=%s", key_path);
+    CLEANUP_FREE char *ca_option = string_format("--ssl-ca=%s", certificate_path);
+    const char *const options[] = {certificate_option, key_option, ca_option,
+                                   "--require-secure-transport=ON", NULL};
+    const char *const *before = shared.source->options;
+    scratch_mysql_stop(shared.source);
+    shared.source->options = options;
+    scratch_mysql_start(shared.source);
+
+    CycleBackup seed = {0}, next = {0};
+    shared.cycle.tls_mode = "verify-full";
+    shared.cycle.tls_ca_pem = certificate;
+    cycle_backup(&shared.cycle, NULL, &seed);
+    scratch_mysql_run(shared.source, "INSERT INTO shop.log (text) VALUES ('over TLS')");
+    cycle_backup(&shared.cycle, &seed, &next);
+    // Another authority: refused, by name.
+    char *other_certificate = NULL, *other_key = NULL;
+    CycleRun run = {0};
+    assert_ok(
+        crypto_self_signed_certificate("127.0.0.1", 30, &other_certificate, &other_key, &error),
+        &error);
+    shared.cycle.tls_ca_pem = other_certificate;
+    assert_ok(cycle_begin(&shared.cycle, &next, &run, &error), &error);
+    assert_int_not_equal(cycle_catch_up(&run, &error), STATUS_OK);
+    assert_int_equal(error.reason, REASON_SOURCE_TLS);
+    cycle_end(&run);
+    shared.cycle.tls_mode = "disable";
+    assert_ok(cycle_begin(&shared.cycle, &next, &run, &error), &error);
+    assert_int_not_equal(cycle_catch_up(&run, &error), STATUS_OK);
+    assert_int_equal(error.reason, REASON_SOURCE_TLS);
+    cycle_end(&run);
+
+    shared.cycle.tls_mode = shared.cycle.tls_ca_pem = NULL;
+    scratch_mysql_stop(shared.source);
+    shared.source->options = before;
+    scratch_mysql_start(shared.source);
+    mem_free(certificate);
+    mem_free(key);
+    mem_free(other_certificate);
+    mem_free(other_key);
 }
 
 static void test_source_restarts_in_the_middle(void **state)
@@ -829,6 +884,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_bad_parents_are_named),
         cmocka_unit_test(test_prepared_directory),
         cmocka_unit_test(test_engine_dies_with_its_owner),
+        cmocka_unit_test(test_verified_tls),
         cmocka_unit_test(test_source_restarts_in_the_middle),
         cmocka_unit_test(test_stall_and_cancel),
         cmocka_unit_test(test_wrong_credentials_are_named),
