@@ -2,11 +2,16 @@
 // The fleet: which database can be restored, to which moment, in how long.
 import { useEffect, useState } from "preact/hooks";
 import { get, getAll, name, startBackup, type Backup, type Database } from "../api/client";
-import { bytes, duration, sentence } from "../ui/format";
+import { bytes, duration, sentence, words } from "../ui/format";
 import { useLive, usePageTitle } from "../ui/hooks";
 import { Badge, Card, Empty, Link, Progress, Time, Waiting } from "../ui/parts";
 
 const ORDER = ["unprotected", "at_risk", "protected"];
+const SUMMARY = [
+  ["protected", "good"],
+  ["at_risk", "warn"],
+  ["unprotected", "bad"],
+] as const;
 
 function RunningBackup(props: { id: string }) {
   const { data } = useLive(() => get<Backup>(`/v1/backups/${props.id}`), props.id, {
@@ -134,15 +139,11 @@ export function FleetPage() {
         <h1>Fleet</h1>
         {data && data.length > 0 && (
           <div class="summary" role="status">
-            <span class="good">
-              <strong>{counts("protected")}</strong> protected
-            </span>
-            <span class="warn">
-              <strong>{counts("at_risk")}</strong> at risk
-            </span>
-            <span class="bad">
-              <strong>{counts("unprotected")}</strong> unprotected
-            </span>
+            {SUMMARY.map(([state, tone]) => (
+              <span key={state} class={counts(state) > 0 ? tone : "muted"}>
+                <strong>{counts(state)}</strong> {words(state)}
+              </span>
+            ))}
           </div>
         )}
         {data && data.length > 6 && (
