@@ -294,7 +294,14 @@ Status mysql_client_open_source(const EngineSource *source, const Cancel *cancel
         }
         error_clear(error);
     }
-    return connect_source_once(source, cancel, timeout_ms, false, ret_client, error);
+    Status plain_status = connect_source_once(source, cancel, timeout_ms, false, ret_client, error);
+    if (plain_status != STATUS_OK && error->reason == REASON_SOURCE_AUTHENTICATION) {
+        error_hint(
+            error,
+            "check user name and password, and that the account may connect from this host; an account"
+            " or server that demands TLS refuses alike: then choose another TLS mode");
+    }
+    return plain_status;
 }
 
 Status mysql_client_open_local(const char *socket_path, const char *username, const char *password,
