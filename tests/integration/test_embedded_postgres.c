@@ -132,13 +132,11 @@ static void test_is_supervised_and_taken_over(void **state)
     EmbeddedPostgres *successor = start(directory);
     pid_t adopted = embedded_postgres_pid(successor);
     assert_int_equal(adopted, embedded_postgres_pid(postgres));
-    store_close(store);
-    embedded_postgres_stop(
-        postgres); // its supervisor goes, and ends it; the successor brings it back
-    Store *again = open_store(successor);
-    wait_ping(again);
+    // The first one's supervisor goes, and ends it; the successor brings it back.
+    embedded_postgres_stop(postgres);
+    wait_ping(store);
     assert_int_not_equal(embedded_postgres_pid(successor), adopted);
-    store_close(again);
+    store_close(store);
     embedded_postgres_stop(successor);
 }
 
