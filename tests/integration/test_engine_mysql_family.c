@@ -4,7 +4,6 @@
 // follow the one before, a page error goes unseen, or a failure of the source has no name.
 #include "agent/engine/child.h"
 #include "common/clock.h"
-#include "common/crypto.h"
 #include "common/file.h"
 #include "common/memory.h"
 #include "common/process.h"
@@ -12,6 +11,7 @@
 #include "tests/harness/harness.h"
 #include "tests/integration/mysql_cycle.h"
 #include "tests/integration/mysql_objects.h"
+#include "tests/integration/mysql_suite.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -24,15 +24,7 @@
 #include <unistd.h>
 
 static char program_path[4096]; // of this test: also the launcher of engine children
-static const bool is_mysql = TEST_IS_MYSQL;
 static const char *const engine_name = TEST_IS_MYSQL ? "mysql" : "mariadb";
-
-typedef struct Fixture {
-    char *root;
-    ScratchMysql *source;
-    Cycle cycle;
-    CycleBackup seed; // of the source as set up
-} Fixture;
 
 static void set_up_source(Fixture *fixture, const char *const *options)
 {
@@ -50,7 +42,7 @@ static void tear_down_source(Fixture *fixture)
     }
 }
 
-static Fixture shared; // one source with objects and its seed, for the tests that do not break them
+Fixture shared; // one source with objects and its seed, for the tests that do not break them
 
 static int set_up_group(void **state)
 {
@@ -81,8 +73,7 @@ static MysqlClient *connect_as(int port, const char *username, const char *passw
     return client;
 }
 
-// A served backup answers every question as the source does now, to the backup's own accounts.
-static void assert_same_as_source(const CycleBackup *backup)
+void assert_same_as_source(const CycleBackup *backup)
 {
     Error error = {0};
     CycleRun run = {0};
@@ -256,8 +247,7 @@ static void writer_stop(Writer *writer)
     assert_true(atomic_load(&writer->count) > 0);
 }
 
-// The number of the last transaction in a position of one server: "0-1-42", "uuid:1-42".
-static int64_t last_transaction(const char *position)
+int64_t last_transaction(const char *position)
 {
     return strtoll(strrchr(position, '-') + 1, NULL, 10);
 }
@@ -386,272 +376,6 @@ static void test_idle_generation_is_small(void **state)
     assert_true(first.received_bytes > 0 && first.received_bytes < 200000);
     assert_true(second.received_bytes < 200000);
     assert_true(second.changed_bytes < 4 * 1024 * 1024);
-}
-
-// Everything over TLS with the server's certificate verified: seed, replication, our own questions.
-static void test_verified_tls(void **state)
-{
-    (void)state;
-    Error error = {0};
-    char *certificate = NULL, *key = NULL;
-    assert_ok(crypto_self_signed_certificate("127.0.0.1", 30, &certificate, &key, &error), &error);
-    CLEANUP_FREE char *certificate_path = path_join(shared.root, "server.pem");
-    CLEANUP_FREE char *key_path = path_join(shared.root, "server.key");
-    write_file(certificate_path, certificate);
-    write_file(key_path, key);
-    CLEANUP_FREE char *certificate_option = string_format("--ssl-cert=%s", certificate_path);
-    CLEANUP_FREE char *key_option = string_format("--ssl-key=%s", key_path);
-    CLEANUP_FREE char *ca_option = string_format("--ssl-ca=%s", certificate_path);
-    const char *const options[] = {certificate_option, key_option, ca_option,
-                                   "--require-secure-transport=ON", NULL};
-    const char *const *before = shared.source->options;
-    scratch_mysql_stop(shared.source);
-    shared.source->options = options;
-    scratch_mysql_start(shared.source);
-
-    CycleBackup seed = {0}, next = {0};
-    shared.cycle.tls_mode = "verify-full";
-    shared.cycle.tls_ca_pem = certificate;
-    cycle_backup(&shared.cycle, NULL, &seed);
-    scratch_mysql_run(shared.source, "INSERT INTO shop.log (text) VALUES ('over TLS')");
-    cycle_backup(&shared.cycle, &seed, &next);
-    // Another authority: refused, by name.
-    char *other_certificate = NULL, *other_key = NULL;
-    CycleRun run = {0};
-    assert_ok(
-        crypto_self_signed_certificate("127.0.0.1", 30, &other_certificate, &other_key, &error),
-        &error);
-    shared.cycle.tls_ca_pem = other_certificate;
-    assert_ok(cycle_begin(&shared.cycle, &next, &run, &error), &error);
-    assert_int_not_equal(cycle_catch_up(&run, &error), STATUS_OK);
-    assert_int_equal(error.reason, REASON_SOURCE_TLS);
-    cycle_end(&run);
-    shared.cycle.tls_mode = "disable";
-    assert_ok(cycle_begin(&shared.cycle, &next, &run, &error), &error);
-    assert_int_not_equal(cycle_catch_up(&run, &error), STATUS_OK);
-    // MariaDB 10.11 says the same as for a wrong password, so the hint must say what it may be.
-    assert_int_equal(error.reason, is_mysql ? REASON_SOURCE_TLS : REASON_SOURCE_AUTHENTICATION);
-    assert_contains(error.hint, "TLS mode");
-    cycle_end(&run);
-
-    shared.cycle.tls_mode = shared.cycle.tls_ca_pem = NULL;
-    scratch_mysql_stop(shared.source);
-    shared.source->options = before;
-    scratch_mysql_start(shared.source);
-    mem_free(certificate);
-    mem_free(key);
-    mem_free(other_certificate);
-    mem_free(other_key);
-}
-
-static void test_source_restarts_in_the_middle(void **state)
-{
-    (void)state;
-    Error error = {0};
-    CycleRun run = {0};
-    Checkpoint checkpoint = {0};
-    CycleBackup backup = {0};
-    assert_ok(cycle_begin(&shared.cycle, &shared.seed, &run, &error), &error);
-    assert_ok(cycle_catch_up(&run, &error), &error);
-    scratch_mysql_kill(shared.source);
-    EngineProgress progress = {0};
-    bool is_caught_up = true;
-    for (int i = 0; i < 20; i++) {
-        assert_ok(engine_position(run.engine, &progress, &is_caught_up, &error), &error);
-        clock_sleep_ms(50);
-    }
-    assert_false(is_caught_up); // what the source has is not known
-    scratch_mysql_start(shared.source);
-    scratch_mysql_run(shared.source, "INSERT INTO shop.log (text) VALUES ('after the restart')");
-    int64_t deadline_ms = clock_monotonic_ms() + 30000;
-    while (!is_caught_up && clock_monotonic_ms() < deadline_ms) {
-        assert_ok(engine_position(run.engine, &progress, &is_caught_up, &error), &error);
-        clock_sleep_ms(50);
-    }
-    assert_true(is_caught_up);
-    assert_ok(engine_checkpoint_take(run.engine, "", &checkpoint, &error), &error);
-    scratch_mysql_stop(
-        shared.source); // nothing more is needed from it but the probe of cycle_finish
-    scratch_mysql_start(shared.source);
-    assert_ok(cycle_finish(&run, &checkpoint, &backup, &error), &error);
-    cycle_end(&run);
-    assert_same_as_source(&backup);
-}
-
-// A checkpoint that never arrives: bounded, named, and a cancel ends the wait sooner.
-static void test_stall_and_cancel(void **state)
-{
-    (void)state;
-    Error error = {0};
-    CycleRun run = {0};
-    Checkpoint checkpoint = {0};
-    assert_ok(cycle_begin(&shared.cycle, &shared.seed, &run, &error), &error);
-    assert_ok(cycle_catch_up(&run, &error), &error);
-    scratch_mysql_run(shared.source, "INSERT INTO shop.log (text) VALUES ('x')");
-    assert_ok(engine_checkpoint_take(run.engine, "", &checkpoint, &error), &error);
-    // A hundred transactions that will not come.
-    int64_t number = last_transaction(checkpoint.position) + 100;
-    char *last = strrchr(checkpoint.position, '-') + 1;
-    (void)snprintf(last, sizeof(checkpoint.position) - (size_t)(last - checkpoint.position), "%lld",
-                   (long long)number);
-    int64_t begin_ms = clock_monotonic_ms();
-    assert_int_not_equal(engine_replay_to(run.engine, &checkpoint, 2000, NULL, NULL, &error),
-                         STATUS_OK);
-    assert_int_equal(error.reason, REASON_REPLAY_STALLED);
-    assert_true(clock_monotonic_ms() - begin_ms < 15000);
-
-    assert_int_equal(kill(shared.source->pid, SIGSTOP), 0); // accepts connections and says nothing
-    atomic_store(&shared.cycle.cancel.is_requested, true);
-    begin_ms = clock_monotonic_ms();
-    EngineProgress progress = {0};
-    bool is_caught_up = false;
-    assert_int_not_equal(engine_position(run.engine, &progress, &is_caught_up, &error), STATUS_OK);
-    assert_int_equal(error.reason, REASON_CANCELED);
-    assert_true(clock_monotonic_ms() - begin_ms < 1000);
-    assert_int_equal(kill(shared.source->pid, SIGCONT), 0);
-    atomic_store(&shared.cycle.cancel.is_requested, false);
-    cycle_end(&run);
-}
-
-// The same address, another server.
-static void replace_source(const char *directory)
-{
-    Error error = {0};
-    scratch_mysql_stop(shared.source);
-    if (directory != NULL) {
-        assert_ok(dir_remove_all(shared.source->directory, &error), &error);
-        assert_int_equal(rename(directory, shared.source->directory), 0);
-    }
-    CLEANUP_FREE char *identity = path_join(shared.source->directory, "auto.cnf");
-    (void)unlink(identity);
-    shared.source->server_id++;
-    scratch_mysql_start(shared.source);
-}
-
-static Status follow_until_caught_up(CycleRun *run, Error *error)
-{
-    EngineProgress progress = {0};
-    bool is_caught_up = false;
-    int64_t deadline_ms = clock_monotonic_ms() + 60000;
-    while (!is_caught_up && clock_monotonic_ms() < deadline_ms) {
-        RETURN_IF_ERROR(engine_position(run->engine, &progress, &is_caught_up, error));
-        clock_sleep_ms(50);
-    }
-    assert_true(is_caught_up);
-    return STATUS_OK;
-}
-
-// A failover in the middle goes on when the new server continues the history, and is refused when
-// it lost transactions that we have already replayed: they would stay in all later backups.
-static void test_failover(void **state)
-{
-    (void)state;
-    Error error = {0};
-    CycleRun run = {0};
-    scratch_mysql_stop(shared.source);
-    CLEANUP_FREE char *old = path_join(shared.root, "old");
-    cycle_copy_tree(shared.source->directory, old);
-    scratch_mysql_start(shared.source);
-    assert_ok(cycle_begin(&shared.cycle, &shared.seed, &run, &error), &error);
-    assert_ok(cycle_catch_up(&run, &error), &error);
-    replace_source(NULL);
-    scratch_mysql_run(shared.source, "INSERT INTO shop.log (text) VALUES ('by the new primary')");
-    assert_ok(follow_until_caught_up(&run, &error), &error);
-
-    replace_source(old); // without that row
-    scratch_mysql_run(shared.source, "INSERT INTO shop.log (text) VALUES ('another')");
-    assert_int_not_equal(follow_until_caught_up(&run, &error), STATUS_OK);
-    assert_int_equal(error.reason, REASON_SOURCE_DIVERGED);
-    cycle_end(&run);
-}
-
-static void assert_follow_fails(const CycleBackup *parent, Reason reason)
-{
-    Error error = {0};
-    CycleRun run = {0};
-    int64_t begin_ms = clock_monotonic_ms();
-    assert_ok(cycle_begin(&shared.cycle, parent, &run, &error), &error);
-    Status status = cycle_catch_up(&run, &error);
-    if (status == STATUS_OK || error.reason != reason) {
-        print_error("wanted %s, got %s: %s\n", reason_slug(reason),
-                    status == STATUS_OK ? "ok" : reason_slug(error.reason), error.message);
-        fail();
-    }
-    assert_true(error.hint[0] != '\0');
-    assert_true(clock_monotonic_ms() - begin_ms < 20000);
-    cycle_end(&run);
-}
-
-static void test_purged_logs_are_named_at_once(void **state)
-{
-    (void)state;
-    scratch_mysql_run(
-        shared.source,
-        "FLUSH BINARY LOGS;\nINSERT INTO shop.log (text) VALUES ('p');\nFLUSH BINARY LOGS;\n");
-    CLEANUP_FREE char *logs = scratch_mysql_text(shared.source, "SHOW BINARY LOGS");
-    char *last = strrchr(logs, '\n') + 1;
-    *strchr(last, '|') = '\0';
-    CLEANUP_FREE char *purge = string_format("PURGE BINARY LOGS TO '%s'", last);
-    scratch_mysql_run(shared.source, purge);
-    assert_follow_fails(&shared.seed, REASON_LOGS_GONE);
-}
-
-// The source forgot transactions that the parent has: restored from an old copy, or failed over
-// without them.
-static void test_diverged_sources_are_refused(void **state)
-{
-    (void)state;
-    CycleBackup backup = {0};
-    cycle_backup(&shared.cycle, NULL, &backup);
-    if (is_mysql) {
-        scratch_mysql_run(shared.source, "RESET BINARY LOGS AND GTIDS");
-    } else {
-        scratch_mysql_run(shared.source, "RESET MASTER");
-    }
-    assert_follow_fails(&backup, REASON_SOURCE_DIVERGED);
-    if (!is_mysql) {
-        // Another server wrote the same numbers, and more: only its binary logs tell that ours is
-        // not among them.
-        scratch_mysql_run(shared.source, "SET GLOBAL server_id = 77");
-        CLEANUP_FREE char *set =
-            string_format("SET GLOBAL gtid_binlog_state = '0-77-%lld'",
-                          (long long)last_transaction(backup.checkpoint.position) - 1);
-        scratch_mysql_run(shared.source, set);
-        scratch_mysql_run(shared.source, "INSERT INTO shop.log (text) VALUES ('e1');\n"
-                                         "INSERT INTO shop.log (text) VALUES ('e2');\n"
-                                         "INSERT INTO shop.log (text) VALUES ('e3');\n");
-        assert_follow_fails(&backup, REASON_SOURCE_DIVERGED);
-    }
-}
-
-static void test_wrong_credentials_are_named(void **state)
-{
-    (void)state;
-    Error error = {0};
-    CycleRun run = {0};
-    scratch_mysql_run(shared.source, "REVOKE REPLICATION SLAVE ON *.* FROM holdfast@'127.0.0.1'");
-    CycleBackup backup = {0};
-    assert_ok(cycle_begin(&shared.cycle, NULL, &run, &error), &error);
-    assert_int_not_equal(cycle_catch_up(&run, &error), STATUS_OK);
-    assert_int_equal(error.reason, REASON_SOURCE_PRIVILEGES);
-    assert_contains(error.hint, "REPLICATION SLAVE");
-    scratch_mysql_run(shared.source, "GRANT REPLICATION SLAVE ON *.* TO holdfast@'127.0.0.1'");
-    error_clear(&error);
-    assert_ok(cycle_catch_up(&run, &error), &error);
-    // The password is nowhere in what a backup holds.
-    Checkpoint checkpoint = {0};
-    assert_ok(engine_checkpoint_take(run.engine, "", &checkpoint, &error), &error);
-    assert_ok(cycle_finish(&run, &checkpoint, &backup, &error), &error);
-    const char *const arguments[] = {"grep", "-rlF", SCRATCH_MYSQL_PASSWORD, backup.directory,
-                                     NULL};
-    ProcessOptions options = {.arguments = arguments};
-    CLEANUP(buffer_done) Buffer output = {0};
-    buffer_init(&output, 4096);
-    assert_int_not_equal(process_run(&options, 60000, REASON_INTERNAL, &output, &error),
-                         STATUS_OK); // nothing found
-    assert_string_equal(buffer_text(&output), "");
-    assert_null(strstr(backup.engine_state, "word"));
-    cycle_end(&run);
 }
 
 static void flip_byte(const char *path, off_t offset)
