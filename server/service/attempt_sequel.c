@@ -2,6 +2,7 @@
 #include "server/service/attempt_sequel.h"
 
 #define BACKOFF_MS_MIN 1000
+#define BACKOFF_MS_SOURCE 10000 // a server takes some time to restart or to fail over
 #define BACKOFF_MS_MAX 30000
 
 static AttemptSequel retry_or_give_up(int64_t plain_failure_count)
@@ -51,9 +52,11 @@ AttemptSequel attempt_sequel(const char *reason_slug, bool is_seed, int64_t atte
     }
 }
 
-int64_t attempt_backoff_ms(int64_t attempt_count)
+int64_t attempt_backoff_ms(const char *reason_slug, int64_t attempt_count)
 {
-    int64_t backoff_ms = attempt_count > 0 ? BACKOFF_MS_MIN : 0;
+    bool is_source_away = reason_from_slug(reason_slug) == REASON_SOURCE_UNREACHABLE;
+    int64_t first_ms = is_source_away ? BACKOFF_MS_SOURCE : BACKOFF_MS_MIN;
+    int64_t backoff_ms = attempt_count > 0 ? first_ms : 0;
     for (int64_t i = 1; i < attempt_count && backoff_ms < BACKOFF_MS_MAX; i++) {
         backoff_ms *= 2;
     }

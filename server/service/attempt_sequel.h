@@ -14,4 +14,4 @@
 AttemptSequel attempt_sequel(const char *reason_slug, bool is_seed, int64_t attempt_count,
                              int64_t plain_failure_count);
 // How long to wait before the next attempt after so many (0: none).
-int64_t attempt_backoff_ms(int64_t attempt_count);
+int64_t attempt_backoff_ms(const char *reason_slug, int64_t attempt_count);

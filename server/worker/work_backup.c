@@ -158,7 +158,8 @@ static int64_t backoff_left_ms(const ShardRun *shard)
     if (shard->attempt_id == NULL || shard->attempt_ended_age_ms < 0) {
         return 0;
     }
-    int64_t left_ms = attempt_backoff_ms(shard->attempt_count) - shard->attempt_ended_age_ms;
+    int64_t left_ms = attempt_backoff_ms(shard->attempt_reason, shard->attempt_count) -
+                      shard->attempt_ended_age_ms;
     return MAX(left_ms, 0);
 }
 

@@ -84,10 +84,12 @@ static void test_nothing_goes_on_for_ever(void **state)
 static void test_waits_longer_each_time(void **state)
 {
     (void)state;
-    assert_int_equal(attempt_backoff_ms(0), 0);
-    assert_true(attempt_backoff_ms(1) > 0);
-    assert_true(attempt_backoff_ms(2) > attempt_backoff_ms(1));
-    assert_true(attempt_backoff_ms(1000) <= 60000);
+    assert_int_equal(attempt_backoff_ms("", 0), 0);
+    assert_true(attempt_backoff_ms("instance-lost", 1) > 0);
+    assert_true(attempt_backoff_ms("instance-lost", 2) > attempt_backoff_ms("instance-lost", 1));
+    assert_true(attempt_backoff_ms("instance-lost", 1000) <= 60000);
+    assert_true(attempt_backoff_ms("source-unreachable", 1) >=
+                5 * attempt_backoff_ms("instance-lost", 1));
 }
 
 int main(void)
