@@ -171,7 +171,7 @@ def assert_no_unexplained_object(holdfast):
 
         report = json.loads(result.stdout)
         assert report["problem_count"] == 0, report
-        if report["orphan_count"] == 0 or time.monotonic() > deadline:
-            assert report["orphan_count"] == 0, report
+        if report["orphans"] == 0 or time.monotonic() > deadline:
+            assert report["orphans"] == 0, report
             return
         time.sleep(1)
