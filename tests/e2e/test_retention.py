@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Red: retention deletes what it should keep, or does not free what it deletes."""
 
+import os
 import time
 
-from holdfast_harness import ApiError, connect, free_port, ledger
+import pytest
+from holdfast_harness import ApiError, connect, free_port, ledger, servers
 
 
 def test_deleting_frees_space_and_touches_nothing_else(holdfast):
@@ -61,14 +63,17 @@ def test_policy_retention_with_dry_run(holdfast):
     holdfast.verify_backup(newest["id"], [source])
 
 
-def test_a_backup_in_use_is_not_deleted(holdfast):
+def test_a_backup_that_is_being_restored_is_not_deleted(holdfast):
     source = holdfast.source("mariadb")
     holdfast.create_database("shop", "mariadb", [source])
     backup = holdfast.backup("shop")
-    done = holdfast.restore(backup=backup["id"], first_port=free_port())
-    try:
+    place = os.path.join(holdfast.home, "restored")
+    servers.make_directory(place)
+    restore = holdfast.post("/v1/restores", {"backup": backup["id"], "mode": "directory", "directory": place})
+    with pytest.raises(ApiError) as caught:
         holdfast.call("DELETE", f"/v1/backups/{backup['id']}")
-        raise AssertionError("a backup that a restore serves was deleted")
-    except ApiError as error:
-        assert error.reason == "in-use", error
-    holdfast.stop_restore(done)
+    assert caught.value.reason == "in-use" and caught.value.problem["hint"], caught.value
+    done = holdfast.wait(f"/v1/restores/{restore['id']}", lambda value: value["state"] not in ("pending", "running"))
+    assert done["state"] == "succeeded", done
+    holdfast.call("DELETE", f"/v1/backups/{backup['id']}")
+    holdfast.wait(f"/v1/backups/{backup['id']}", lambda value: value["state"] == "deleted", 60)
