@@ -21,7 +21,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define GRACE_MS 400
+#define GRACE_MS 1500
 
 typedef struct Fixture {
     char *home, *directory, *logs;
