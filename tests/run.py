@@ -20,6 +20,8 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 STATE = os.path.realpath(os.environ.get("HOLDFAST_DEV_STATE") or os.path.join(ROOT, ".dev"))
 RESULTS = os.path.join(ROOT, "test-results")
 PYTHON = "/usr/bin/python3"
+# The engines' tests spend their time in database servers, which are not built with sanitizers.
+LONG_WITH_SANITIZERS = "^test_engine_(mariadb|mysql|postgresql.*)$"
 STAGES = ["lint", "build", "unit", "conformance", "integration", "asan", "e2e", "browser"]
 FORMATTER_VERSION = 14
 JOBS = str(os.cpu_count() or 2)
@@ -125,9 +127,9 @@ def build(tally, sanitize):
     return ok
 
 
-def ctest(tally, directory, label, prefix="", environment=None):
+def ctest(tally, directory, label, prefix="", environment=None, without=""):
     report = os.path.join(RESULTS, f"{prefix}{label}.xml")
-    jobs = JOBS if label == "unit" else "1"
+    exclusion = ["-E", without] if without else []
     run(
         [
             "ctest",
@@ -135,10 +137,11 @@ def ctest(tally, directory, label, prefix="", environment=None):
             directory,
             "-L",
             f"^{label}$",
+            *exclusion,
             "--output-on-failure",
             "--no-tests=error",
             "-j",
-            jobs,
+            JOBS,
             "--output-junit",
             report,
         ],
@@ -202,10 +205,10 @@ def check_reference(tally, document, command):
 def stage_asan(tally, _):
     if build(tally, True):
         for label in ("unit", "conformance", "integration"):
-            ctest(tally, build_directory(True), label, "asan-", sanitizer_environment())
+            ctest(tally, build_directory(True), label, "asan-", sanitizer_environment(), LONG_WITH_SANITIZERS)
 
 
-def pytest(tally, name, folder, arguments):
+def pytest(tally, name, folder, arguments, *options):
     report = os.path.join(RESULTS, f"{name}.xml")
     command = [
         PYTHON,
@@ -218,6 +221,7 @@ def pytest(tally, name, folder, arguments):
         "--junitxml",
         report,
         "--durations=10",
+        *options,
         folder,
     ]
     if arguments.k:
@@ -247,7 +251,8 @@ def pytest(tally, name, folder, arguments):
 
 
 def stage_e2e(tally, arguments):
-    pytest(tally, "e2e", "tests/e2e", arguments)
+    # Many wait for a schedule: several files at once keep both cores busy.
+    pytest(tally, "e2e", "tests/e2e", arguments, "-n", "2", "--dist", "loadfile")
 
 
 def stage_browser(tally, arguments):

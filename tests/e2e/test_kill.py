@@ -58,8 +58,10 @@ def finish(holdfast, backup):
     return holdfast.wait(f"/v1/backups/{backup}", lambda value: value["state"] not in ("pending", "running"), 240)
 
 
-@pytest.mark.parametrize("victim", ["server", "agent", "engine"])
-@pytest.mark.parametrize("engine", ["mariadb", "postgresql"])
+@pytest.mark.parametrize(
+    "engine, victim",
+    [("mariadb", "server"), ("postgresql", "agent"), ("mariadb", "engine"), ("postgresql", "engine")],
+)
 def test_killed_in_each_phase(holdfast, engine, victim):
     source = holdfast.source(engine)
     holdfast.create_database("shop", engine, [source])
