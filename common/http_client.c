@@ -201,7 +201,11 @@ static CURLcode set_options(Exchange *exchange, struct curl_slist *headers, char
     const HttpRequest *request = exchange->request;
     SET_OPTION(curl, CURLOPT_ERRORBUFFER, message);
     SET_OPTION(curl, CURLOPT_NOSIGNAL, 1L);
+#if LIBCURL_VERSION_NUM >= 0x075500
     SET_OPTION(curl, CURLOPT_PROTOCOLS_STR, "http,https");
+#else
+    SET_OPTION(curl, CURLOPT_PROTOCOLS, (long)(CURLPROTO_HTTP | CURLPROTO_HTTPS)); // Ubuntu 22.04
+#endif
     SET_OPTION(curl, CURLOPT_URL, request->url);
     SET_OPTION(curl, CURLOPT_USERAGENT, "holdfast/" HOLDFAST_VERSION);
     SET_OPTION(curl, CURLOPT_HTTPHEADER, headers);
