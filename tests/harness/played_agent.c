@@ -55,6 +55,7 @@ FakeAgent *fake_agent_wait(WorkerFixture *fixture)
     FakeAgent *agent = mem_alloc(sizeof(*agent));
     agent->fixture = fixture;
     agent->arena = arena_new();
+    agent->publish_arena = arena_new();
     (void)pthread_mutex_init(&agent->mutex, NULL);
     pthread_condattr_t attributes;
     (void)pthread_condattr_init(&attributes);
@@ -97,6 +98,7 @@ void fake_agent_free(FakeAgent *agent)
     }
     fake_agent_disconnect(agent);
     arena_free(agent->arena);
+    arena_free(agent->publish_arena);
     (void)pthread_cond_destroy(&agent->received);
     (void)pthread_mutex_destroy(&agent->mutex);
     mem_free(agent);
@@ -270,7 +272,7 @@ void fake_agent_publish(FakeAgent *agent, Holdfast__V1__CommitRequest *ret_reque
     assert_ok(repository_open(storage, NULL, &repository, &error), &error);
     if (backup->parent_manifest_id[0] != '\0') {
         assert_ok(manifest_read(repository, &key, backup->shard_id, backup->parent_manifest_id,
-                                agent->arena, &parent, &error),
+                                agent->publish_arena, &parent, &error),
                   &error);
         assert_string_equal(parent->digest, backup->parent_manifest_digest);
     }
@@ -296,16 +298,17 @@ void fake_agent_publish(FakeAgent *agent, Holdfast__V1__CommitRequest *ret_reque
                               .compression_level = 1};
     memcpy(options.manifest.database_id, backup->database_id, 36);
     memcpy(options.manifest.shard_id, backup->shard_id, 36);
-    assert_ok(repository_publish(repository, &key, &options, agent->arena, &manifest, &error),
-              &error);
+    assert_ok(
+        repository_publish(repository, &key, &options, agent->publish_arena, &manifest, &error),
+        &error);
     *ret_request = (Holdfast__V1__CommitRequest)HOLDFAST__V1__COMMIT_REQUEST__INIT;
-    ret_request->manifest_id = arena_string(agent->arena, manifest->id);
-    ret_request->manifest_digest = arena_string(agent->arena, manifest->digest);
+    ret_request->manifest_id = arena_string(agent->publish_arena, manifest->id);
+    ret_request->manifest_digest = arena_string(agent->publish_arena, manifest->digest);
     ret_request->size_bytes = manifest->size_bytes;
     ret_request->new_bytes = manifest->new_bytes;
     ret_request->stored_bytes = manifest->stored_bytes;
-    ret_request->checkpoint = arena_string(agent->arena, "0/1");
-    ret_request->engine_version = arena_string(agent->arena, "15");
+    ret_request->checkpoint = arena_string(agent->publish_arena, "0/1");
+    ret_request->engine_version = arena_string(agent->publish_arena, "15");
     ret_request->parent_restore_ms = 1500;
     ret_request->parent_start_ms = 250;
     ret_request->replay_ms = 100;

@@ -42,7 +42,8 @@ typedef struct FakeAgent {
     WorkerFixture *fixture;
     AgentSession *session;
     char instance_id[37], join_secret[80], session_token[80];
-    Arena *arena; // of what it received
+    Arena *arena; // of what it received; guarded by the mutex
+    Arena *publish_arena;
     pthread_mutex_t mutex;
     pthread_cond_t received;
     Holdfast__V1__ServerMessage *inbox[64];
@@ -73,7 +74,7 @@ void fake_agent_phase(FakeAgent *agent, Holdfast__V1__Phase phase);
 void fake_agent_heartbeat(FakeAgent *agent);
 void fake_agent_ready(FakeAgent *agent);                                 // through the phases
 void fake_agent_take_checkpoint(FakeAgent *agent, const char *position); // waits for the order
-// Publishes a real manifest and fills the request; texts in the agent's arena.
+// Publishes a real manifest and fills the request; texts in its publish arena.
 void fake_agent_publish(FakeAgent *agent, Holdfast__V1__CommitRequest *ret_request);
 bool fake_agent_commit(FakeAgent *agent, Holdfast__V1__CommitRequest *request); // was it accepted?
 void fake_agent_fail(FakeAgent *agent, Reason reason, const char *message);
