@@ -10,6 +10,7 @@ bench-results/NAME.json: a list of {name, ours, peer, peer_name, ratio, unit, sp
 import argparse
 import json
 import os
+import resource
 import shutil
 import statistics
 import subprocess
@@ -28,17 +29,18 @@ ROWS_PER_PAGE = 16
 CHANGED_PART = 0.01
 
 
-def shell(command):
-    """Runs a pipeline and returns how long it took until its output was durable."""
-    start = time.monotonic()
-    subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", command],
-        check=True,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-    )
-    return time.monotonic() - start
+def measured(command):
+    """Runs a program to its end; returns its output, the seconds it took, and the processor seconds it used."""
+    start, used = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    output = subprocess.run(
+        command, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ).stdout
+    seconds, now = time.monotonic() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    return output, seconds, now.ru_utime + now.ru_stime - used.ru_utime - used.ru_stime
+
+
+def pipeline(command):
+    return ["bash", "-euo", "pipefail", "-c", command]
 
 
 def tree_bytes(path):
@@ -64,12 +66,13 @@ class Dataset:
 
     def make(self, size_mib):
         print(f"making a data directory of {size_mib} MiB (kept for the next time)", flush=True)
-        self.server.start()
+        # As on an agent's instance: no binary logs.
+        self.server.start("--skip-log-bin")
         try:
             ledger.create(self.server, size_mib << 20)
             self.server.stop()
             shutil.copytree(self.server.data, self.first)
-            self.server.start()
+            self.server.start("--skip-log-bin")
             every = round(ROWS_PER_PAGE / CHANGED_PART)
             self.server.query(
                 "UPDATE item SET version = version + 1 WHERE id %% %s = 7", every, database=ledger.DATABASE
@@ -81,29 +84,20 @@ class Dataset:
 
 
 class Holdfast:
-    name = "holdfast"
+    """The repository, through the bench program."""
 
     def __init__(self, program, directory):
         self.program = program
         self.directory = directory
         self.peak_kib = 0
 
-    def run(self, *arguments):
-        output = subprocess.run(
-            [
-                self.program,
-                arguments[0],
-                os.path.join(self.directory, "repository"),
-                os.path.join(self.directory, "key"),
-                *arguments[1:],
-            ],
-            check=True,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            text=True,
-        ).stdout
+    def run(self, note, name, action, *arguments):
+        repository, key = (os.path.join(self.directory, part) for part in ("repository", "key"))
+        output, seconds, processor = measured([self.program, action, repository, key, *arguments])
         answer = json.loads(output)
         self.peak_kib = max(self.peak_kib, answer["peak_kib"])
+        note(name, "ours", seconds)
+        note(f"{name}, processor", "ours", processor)
         return answer
 
 
@@ -137,12 +131,16 @@ def bench_data(arguments):
         samples.setdefault(name, {}).setdefault(who, []).append(value)
 
     def peer(who, commands, target, archive):
-        note("backup", who, shell(commands[0]))
-        note("stored", who, tree_bytes(archive) / 2**20)
+        _, seconds, processor = measured(pipeline(commands[0]))
         # A full copy is all they can make of a change.
-        note("backup after 1 % of pages changed", who, samples["backup"][who][-1])
-        note("stored after 1 % of pages changed", who, samples["stored"][who][-1])
-        note("restore", who, shell(commands[1]))
+        for name in ("backup", "backup after 1 % of pages changed"):
+            note(name, who, seconds)
+            note(f"{name}, processor", who, processor)
+        for name in ("stored", "stored after 1 % of pages changed"):
+            note(name, who, tree_bytes(archive) / 2**20)
+        _, seconds, processor = measured(pipeline(commands[1]))
+        note("restore", who, seconds)
+        note("restore, processor", who, processor)
         shutil.rmtree(target)
 
     peak_mib = 0.0
@@ -154,19 +152,18 @@ def bench_data(arguments):
             file.write("correct horse battery staple")
         peer("tar", tar_commands(dataset.first, archive, key_file, target), target, archive)
         if shutil.which("mariadb-backup"):
-            dataset.server.start()
+            dataset.server.start("--skip-log-bin")
             try:
                 peer("mariadb-backup", mariabackup_commands(dataset.server, archive, key_file, target), target, archive)
             finally:
                 dataset.server.stop()
         holdfast = Holdfast(program, scratch)
-        first = holdfast.run("publish", dataset.first, "1")
-        note("backup", "ours", first["seconds"])
+        first = holdfast.run(note, "backup", "publish", dataset.first, "1")
         note("stored", "ours", first["stored_bytes"] / 2**20)
-        second = holdfast.run("publish", dataset.second, "2", first["manifest"])
-        note("backup after 1 % of pages changed", "ours", second["seconds"])
+        again = "backup after 1 % of pages changed"
+        second = holdfast.run(note, again, "publish", dataset.second, "2", first["manifest"])
         note("stored after 1 % of pages changed", "ours", second["stored_bytes"] / 2**20)
-        note("restore", "ours", holdfast.run("restore", target, second["manifest"])["seconds"])
+        holdfast.run(note, "restore", "restore", target, second["manifest"])
         subprocess.run(["diff", "-r", dataset.second, target], check=True)
         peak_mib = max(peak_mib, holdfast.peak_kib / 1024)
         size_mib = first["size_bytes"] / 2**20
@@ -194,10 +191,10 @@ BENCHMARKS = {"data": bench_data}
 
 
 def show(rows):
-    print(f"\n{'':36} {'ours':>10} {'peer':>10}      {'ratio':>6}  {'spread':>6}  peer")
+    print(f"\n{'':46} {'ours':>10} {'peer':>10}      {'ratio':>6}  {'spread':>6}  peer")
     for row in rows:
         print(
-            f"{row['name']:36} {row['ours']:10.2f} {row['peer']:10.2f} {row['unit']:4} {row['ratio']:6.2f}  "
+            f"{row['name']:46} {row['ours']:10.2f} {row['peer']:10.2f} {row['unit']:4} {row['ratio']:6.2f}  "
             f"{row['spread']:6.0%}  {row['peer_name']}"
         )
 
