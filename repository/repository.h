@@ -6,6 +6,7 @@
 //   repository                                    what this is: format, id, key file's fingerprint
 //   keys/<database id>/<key id>                   the database's data key, wrapped by the key file
 //   shards/<shard id>/packs/<epoch>-<pack id>     extents and map nodes, sealed
+//   shards/<shard id>/packs/<pack's name>.<nn>    what is left of a pack that was made smaller
 //   shards/<shard id>/manifests/<manifest id>     the root of one shard backup; the id starts with
 //   the epoch sets/<database id>/<backup id>                which manifests make a backup
 // Ids are UUID texts; epochs are 8 hex digits. A Repository is thread-safe; sessions are one thread
@@ -181,7 +182,9 @@ Status repository_check(Repository *repository, Progress progress,
                         void (*on_problem)(void *context, const char *object, const Error *problem),
                         void *context, CheckReport *ret_report, Error *error);
 
-// Deletes a shard's manifests that are not in `keep`, then its packs that no kept manifest reaches.
+// Deletes a shard's manifests that are not in `keep`, then its packs that no kept manifest reaches,
+// and makes packs smaller of which kept manifests need less than half: what is needed is written to
+// a replacement, then the older object is deleted. Restores that run at that time go on.
 // Objects whose epoch is in [protect_epoch_min, ...] are never touched (a running attempt may own
 // them; UINT32_MAX: none runs). Manifests that running attempts or readers use must be in `keep`.
 // Safe to repeat and to be killed anywhere. With is_dry_run it only counts.
@@ -193,7 +196,10 @@ typedef struct SweepOptions {
     bool is_dry_run;
 } SweepOptions;
 typedef struct SweepResult {
-    int64_t removed_count, removed_bytes, kept_count, kept_bytes;
+    int64_t removed_count, kept_count; // a pack counts once, whatever it was replaced by
+    int64_t compacted_count;           // of the kept ones
+    int64_t removed_bytes;             // freed: of a compacted pack, what it takes less than before
+    int64_t kept_bytes;
 } SweepResult;
 Status repository_sweep_shard(Repository *repository, const DataKey *key,
                               const SweepOptions *options, SweepResult *ret_result, Error *error);

@@ -3,6 +3,7 @@
 #include "repository/repository_blob.h"
 
 #include "common/memory.h"
+#include "repository/repository_pack_reader.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -13,6 +14,7 @@
 
 struct BlobOpener {
     const ShardScope *scope;
+    PackReader *reader;
     ZSTD_DCtx *context;
     uint8_t *sealed; // a blob as stored
     uint8_t *packed; // a blob without its seal
@@ -115,6 +117,7 @@ BlobOpener *blob_opener_new(const ShardScope *scope)
 {
     BlobOpener *opener = mem_alloc(sizeof(*opener));
     opener->scope = scope;
+    opener->reader = pack_reader_new(scope);
     opener->context = ZSTD_createDCtx();
     assert(opener->context != NULL); // out of memory, as in memory.c
     opener->sealed = mem_alloc(BLOB_SIZE_MAX + GCM_TAG_SIZE);
@@ -127,6 +130,7 @@ void blob_opener_free(BlobOpener *opener)
     if (opener == NULL) {
         return;
     }
+    pack_reader_free(opener->reader);
     ZSTD_freeDCtx(opener->context);
     mem_free(opener->sealed);
     mem_free(opener->packed);
@@ -196,13 +200,18 @@ Status missing_becomes_damage(Status status, Error *error)
     return status;
 }
 
+Status blob_fetch(BlobOpener *opener, const PackName *pack, BlobPlace *places, size_t count,
+                  uint8_t *data, size_t size_max, size_t *ret_size, Error *error)
+{
+    return pack_reader_read(opener->reader, pack, places, count, data, size_max, ret_size, error);
+}
+
 Status blob_read(BlobOpener *opener, const Ref *ref, uint8_t *plain, Error *error)
 {
-    char key[OBJECT_KEY_SIZE];
-    pack_object_key(opener->scope->shard_id, &ref->pack, key);
-    Status status = storage_get_range(opener->scope->storage, key, ref->offset, ref->stored_size,
-                                      opener->sealed, error);
-    RETURN_IF_ERROR(missing_becomes_damage(status, error));
+    size_t size = 0;
+    BlobPlace place = {.index = ref->index, .offset = ref->offset, .stored_size = ref->stored_size};
+    RETURN_IF_ERROR(blob_fetch(opener, &ref->pack, &place, 1, opener->sealed,
+                               BLOB_SIZE_MAX + GCM_TAG_SIZE, &size, error));
     return blob_open(opener, ref, opener->sealed, true, plain, error);
 }
 

@@ -49,6 +49,15 @@ void blob_opener_freep(BlobOpener **opener);
 // without.
 Status blob_open(BlobOpener *opener, const Ref *ref, const uint8_t *sealed, bool check_hash,
                  uint8_t *plain, Error *error);
+// A sealed blob's place in a pack.
+typedef struct BlobPlace {
+    uint32_t index, offset, stored_size;
+} BlobPlace;
+// Fetches sealed blobs of one pack with one read, also from a pack that a sweep has replaced. In:
+// places in the pack, in ascending order; out: offsets in `data`. A missing pack is
+// REASON_OBJECT_MISSING.
+Status blob_fetch(BlobOpener *opener, const PackName *pack, BlobPlace *places, size_t count,
+                  uint8_t *data, size_t size_max, size_t *ret_size, Error *error);
 // Fetches and opens one blob, with its hash checked. A missing pack is REASON_OBJECT_MISSING.
 Status blob_read(BlobOpener *opener, const Ref *ref, uint8_t *plain, Error *error);
 // Inflates exactly plain_size bytes; false when there are fewer, more, or it is not zstd.

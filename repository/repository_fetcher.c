@@ -62,8 +62,9 @@ struct Fetcher {
 typedef struct FetchWorker {
     Fetcher *fetcher;
     BlobOpener *opener;
-    uint8_t *sealed; // BATCH_SPAN_MAX
-    uint8_t *plain;  // RUN_SIZE_MAX
+    uint8_t *sealed;                    // BATCH_SPAN_MAX
+    BlobPlace places[BATCH_ITEM_COUNT]; // of the batch's items in sealed
+    uint8_t *plain;                     // RUN_SIZE_MAX
     int fd;
     char path[LIST_PATH_SIZE_MAX + 1]; // that fd is open on
     int64_t written_bytes;
@@ -93,7 +94,6 @@ static Status write_run(FetchWorker *worker, const FetchBatch *batch, size_t *fi
 {
     const FetchItem *start = &batch->items[*first];
     const char *path = item_path(batch, start);
-    uint32_t base = batch->items[0].ref.offset;
     size_t size = 0;
     size_t index = *first;
     for (; index < batch->count; index++) {
@@ -103,8 +103,8 @@ static Status write_run(FetchWorker *worker, const FetchBatch *batch, size_t *fi
             size + item->ref.plain_size > RUN_SIZE_MAX) {
             break;
         }
-        if (blob_open(worker->opener, &item->ref, worker->sealed + (item->ref.offset - base), false,
-                      worker->plain + size, error) != STATUS_OK) {
+        if (blob_open(worker->opener, &item->ref, worker->sealed + worker->places[index].offset,
+                      false, worker->plain + size, error) != STATUS_OK) {
             return error_wrap(error, "file '%s'", path);
         }
         size += item->ref.plain_size;
@@ -121,19 +121,15 @@ static Status write_run(FetchWorker *worker, const FetchBatch *batch, size_t *fi
 static Status fetch_batch(FetchWorker *worker, const FetchBatch *batch, size_t *ret_read_size,
                           Error *error)
 {
-    const ShardScope *scope = worker->fetcher->scope;
-    const Ref *first = &batch->items[0].ref;
-    const Ref *last = &batch->items[batch->count - 1].ref;
-    size_t span = (size_t)last->offset + last->stored_size - first->offset;
-    char key[OBJECT_KEY_SIZE];
-    assert(span <= BATCH_SPAN_MAX);
-    pack_object_key(scope->shard_id, &first->pack, key);
-    Status status =
-        storage_get_range(scope->storage, key, first->offset, span, worker->sealed, error);
-    if (missing_becomes_damage(status, error) != STATUS_OK) {
+    for (size_t i = 0; i < batch->count; i++) {
+        const Ref *ref = &batch->items[i].ref;
+        worker->places[i] = (BlobPlace){
+            .index = ref->index, .offset = ref->offset, .stored_size = ref->stored_size};
+    }
+    if (blob_fetch(worker->opener, &batch->items[0].ref.pack, worker->places, batch->count,
+                   worker->sealed, BATCH_SPAN_MAX, ret_read_size, error) != STATUS_OK) {
         return error_wrap(error, "file '%s'", item_path(batch, &batch->items[0]));
     }
-    *ret_read_size = span;
     for (size_t index = 0; index < batch->count;) {
         RETURN_IF_ERROR(write_run(worker, batch, &index, error));
     }

@@ -150,6 +150,7 @@ static ReachedPack *mark(Reach *reach, const Ref *ref)
         pack->bits_size = size;
     }
     pack->bits[ref->index / 8] |= (uint8_t)(1U << (ref->index % 8));
+    pack->live_bytes += ref->stored_size;
     uint8_t data[REF_SIZE];
     ref_encode(ref, data);
     for (size_t i = 0; i < REF_SIZE; i++) {

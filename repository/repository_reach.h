@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Inside repository/ only: which packs, and which blobs of them, the manifests of one shard reach.
-// Memory: some bytes for a pack, a bit for a blob, 16 bytes for a map node.
+// Memory: some 250 bytes for a pack, a bit for a blob (at most 4 KiB a pack), 16 bytes for a map
+// node.
 #pragma once
 
 #include "repository/manifest_object.h"
@@ -12,8 +13,10 @@ typedef struct ReachedPack {
     char manifest_id[MANIFEST_ID_SIZE]; // that manifest
     uint8_t *bits;                      // which blobs are reached
     size_t bits_size;
+    int64_t live_bytes;     // of the reached blobs, as stored
     uint8_t fold[REF_SIZE]; // exclusive-or of their refs, to compare with what the pack itself says
     bool is_seen;           // for the caller
+    int64_t seen_bytes;     // for the caller
     bool is_reported;
 } ReachedPack;
 

@@ -96,7 +96,7 @@ static Status sweep_shard(const WorkStep *step, const Cleanup *cleanup, Reposito
                                 protect_epoch > UINT32_MAX ? UINT32_MAX : (uint32_t)protect_epoch};
     SweepResult result = {0};
     RETURN_IF_ERROR(repository_sweep_shard(repository, key, &options, &result, error));
-    if (result.removed_count > 0) {
+    if (result.removed_count + result.compacted_count > 0) {
         char removed[32];
         (void)snprintf(removed, sizeof(removed), "%lld", (long long)result.removed_bytes);
         log_info("objects that no backup needs were removed", "shard", shard_id, "bytes", removed,
