@@ -81,6 +81,9 @@ class Repository:
             file.seek(offset)
             return file.read(size)
 
+    def names(self, folder):
+        return os.listdir(os.path.join(self.directory, folder))
+
     def data_key(self, database_id, key_id):
         data = self.read(f"keys/{database_id}/{key_id}")
         require(len(data) == 132 and data[:8] == b"HFKEY001", "a wrapped key")
@@ -111,19 +114,23 @@ class Shard:
         ]
         self.packs = {}
 
-    def pack_key(self, name):
-        """The pack's key, once its header and its sealed index have been found right."""
+    def pack(self, name):
+        """The pack's object, its key and its blobs' places, once its header and its sealed index are found right."""
         if name not in self.packs:
-            info = f"holdfast/1/pack\n{self.repository.id}\n{self.shard_id}\n{name}"
-            self.packs[name] = hkdf(self.data_key, info)
-            self.check_pack(name)
+            key = hkdf(self.data_key, f"holdfast/1/pack\n{self.repository.id}\n{self.shard_id}\n{name}")
+            objects = [key for key in self.repository.names(f"shards/{self.shard_id}/packs") if key.startswith(name)]
+            if name in objects:
+                self.packs[name] = name, key, self.check_pack(name, key)
+            else:
+                newest = max(objects, default=name)
+                self.packs[name] = newest, key, self.check_replacement(name, newest)
         return self.packs[name]
 
     def associated(self, name, kind, encoding, index, plain_size):
         text = f"holdfast/1/blob\n{self.repository.id}\n{self.database_id}\n{self.shard_id}\n{name}\n"
         return text.encode() + struct.pack("<BBII", kind, encoding, index, plain_size)
 
-    def check_pack(self, name):
+    def check_pack(self, name, key):
         data = self.repository.read(f"shards/{self.shard_id}/packs/{name}")
         version, epoch = struct.unpack_from("<II", data, 8)
         require(data[:8] == b"HFPACK01" and version == 1, "a pack's header")
@@ -133,17 +140,40 @@ class Shard:
         sealed = data[-16 - index_size : -16]
         nonce = struct.pack("<Iq", 0xFFFFFFFF, 0)
         associated = self.associated(name, 3, 0, 0xFFFFFFFF, 44 * count)
-        index = unseal(self.packs[name], nonce, associated, sealed)
-        stored = sum(struct.unpack_from("<I", index, 44 * i + 8)[0] for i in range(count))
-        require(len(index) == 44 * count and 96 + stored + index_size + 16 == len(data), "a pack's index")
+        index = unseal(key, nonce, associated, sealed)
+        places, offset = {}, 96
+        for i in range(count):
+            places[i] = offset
+            offset += struct.unpack_from("<I", index, 44 * i + 8)[0]
+        require(len(index) == 44 * count and offset + index_size + 16 == len(data), "a pack's index")
+        return places
+
+    def check_replacement(self, name, newest):
+        data = self.repository.read(f"shards/{self.shard_id}/packs/{newest}")
+        version, epoch = struct.unpack_from("<II", data, 8)
+        number, count, index_size = struct.unpack_from("<III", data, 96)
+        require(data[:8] == b"HFREPL01" and version == 1, "a replacement's header")
+        require(f"{epoch:08x}-{id_text(data[16:32])}.{number:02x}" == newest and number > 0, "a replacement's name")
+        require(id_text(data[64:80]) == self.shard_id and index_size == 52 * count + 16, "a replacement's header")
+        info = f"holdfast/1/replacement\n{self.repository.id}\n{self.shard_id}\n{newest}"
+        index = unseal(hkdf(self.data_key, info), data[112:124], data[:128], data[128 : 128 + index_size])
+        places, offset = {}, 128 + index_size
+        for i in range(count):
+            blob, _, _, _, _, _, stored = struct.unpack_from("<IIBBHII", index, 52 * i)
+            require(blob > max(places, default=-1), "a replacement's order")
+            places[blob] = offset
+            offset += stored
+        require(offset == len(data), "a replacement's index")
+        return places
 
     def blob(self, ref):
         pack_id = id_text(ref[32:48])
         epoch, index, offset, stored_size, plain_size = struct.unpack_from("<IIIII", ref, 48)
         kind, encoding = ref[68], ref[69]
         name = f"{epoch:08x}-{pack_id}"
-        key = self.pack_key(name)
-        sealed = self.repository.read(f"shards/{self.shard_id}/packs/{name}", offset, stored_size)
+        found, key, places = self.pack(name)
+        require(index in places and (found != name or places[index] == offset), "a blob's place")
+        sealed = self.repository.read(f"shards/{self.shard_id}/packs/{found}", places[index], stored_size)
         associated = self.associated(name, kind, encoding, index, plain_size)
         plain = unseal(key, struct.pack("<Iq", index, 0), associated, sealed)
         if encoding == 1:
