@@ -341,9 +341,14 @@ static void test_clears_what_left_the_process_group(void **state)
     wait_for_processes(fixture, 2);
     assert_int_equal(kill(pid, SIGKILL), 0);
     wait_for_processes(fixture, 1);
+    // The engine looks like the agent until it is in a session of its own.
     bool is_running = true;
-    assert_true(is_listed(fixture, &is_running));
-    assert_false(is_running);
+    deadline_ms = clock_monotonic_ms() + 10000;
+    while (is_running) {
+        assert_true(is_listed(fixture, &is_running));
+        assert_true(clock_monotonic_ms() < deadline_ms);
+        clock_sleep_ms(5);
+    }
     assert_true(terminate(fixture) < GRACE_MS); // nobody is there who could be asked
 }
 
