@@ -58,7 +58,8 @@ void test_verified_tls(void **state)
     assert_ok(cycle_begin(&shared.cycle, &next, &run, &error), &error);
     assert_int_not_equal(cycle_catch_up(&run, &error), STATUS_OK);
     // MariaDB 10.11 says the same as for a wrong password, so the hint must say what it may be.
-    assert_int_equal(error.reason, is_mysql ? REASON_SOURCE_TLS : REASON_SOURCE_AUTHENTICATION);
+    assert_true(error.reason == REASON_SOURCE_TLS ||
+                (!is_mysql && error.reason == REASON_SOURCE_AUTHENTICATION));
     assert_contains(error.hint, "TLS mode");
     cycle_end(&run);
 

