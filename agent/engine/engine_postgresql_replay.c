@@ -197,7 +197,8 @@ static Status arrive_blindly(PostgresqlEngine *engine, const Checkpoint *checkpo
 }
 
 // At a checkpoint that another run of the agent took. Only one that is still ahead can be reached
-// exactly.
+// exactly. Every position comes from pg_create_restore_point, which answers with the end of its own
+// record: replay stands there, and never behind a page header as pg_current_wal_insert_lsn() may.
 static Status aim(PostgresqlEngine *engine, uint64_t target_lsn, Error *error)
 {
     PostgresqlReceiverState state;

@@ -4,6 +4,7 @@
 
 #include "agent/engine/child.h"
 #include "agent/engine/engine_postgres_page.h"
+#include "agent/engine/engine_postgresql_client.h"
 #include "common/arena.h"
 #include "common/clock.h"
 #include "common/file.h"
@@ -178,6 +179,29 @@ void cycle_wait_ready(Cycle *cycle)
 {
     Error error = {0};
     assert_ok(wait_ready(cycle, &error), &error);
+}
+
+void cycle_wait_replayed(Cycle *cycle, const ScratchPostgres *server)
+{
+    // Not the insert position: that may be behind a page header, where no record ends.
+    CLEANUP_FREE char *text = scratch_postgres_text(server, "SELECT pg_current_wal_flush_lsn()");
+    uint64_t wanted = 0;
+    assert_true(postgresql_lsn_parse(text, &wanted));
+    int64_t deadline_ms = clock_monotonic_ms() + READY_MS;
+    for (;;) {
+        EngineProgress progress;
+        bool is_caught_up = false;
+        uint64_t reached = 0;
+        Error error = {0};
+        assert_ok(engine_position(cycle->engine, &progress, &is_caught_up, &error), &error);
+        if (postgresql_lsn_parse(progress.position, &reached) && reached >= wanted) {
+            return;
+        }
+        if (clock_monotonic_ms() >= deadline_ms) {
+            fail_msg("the copy is at '%s', the source at '%s'", progress.position, text);
+        }
+        clock_sleep_ms(20);
+    }
 }
 
 Status cycle_try_ready(Cycle *cycle, const Cycle *parent, Error *error)

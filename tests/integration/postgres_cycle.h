@@ -30,7 +30,9 @@ void cycle_free(Cycle *cycle); // closes the engine; NULL is fine
 // Seeds or adopts, starts and follows; waits until caught up; takes a checkpoint; replays, stops,
 // publishes, commits.
 void cycle_begin(Cycle *cycle, const Cycle *parent);
-void cycle_wait_ready(Cycle *cycle);
+void cycle_wait_ready(Cycle *cycle); // caught up with where the source was a few seconds ago
+// Until the copy has everything that the server has written by now.
+void cycle_wait_replayed(Cycle *cycle, const ScratchPostgres *server);
 void cycle_take(Cycle *cycle);
 void cycle_finish(Cycle *cycle);
 void cycle_run(Cycle *cycle, const Cycle *parent); // all of it

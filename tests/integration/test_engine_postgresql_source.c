@@ -239,7 +239,7 @@ static void test_failover(void **state)
     good->port = primary->port;
     scratch_postgres_start(good);
     scratch_postgres_run(good, "INSERT INTO mark VALUES ('3')");
-    cycle_wait_ready(next);
+    cycle_wait_replayed(next, good);
     cycle_take(next);
     scratch_postgres_run(good, "INSERT INTO mark VALUES ('late')");
     cycle_finish(next);
@@ -275,13 +275,13 @@ static void test_source_restarts_in_the_middle(void **state)
     assert_true(clock_monotonic_ms() - begun_ms < 10000); // our stream does not hold up a shutdown
     scratch_postgres_start(primary);
     scratch_postgres_run(primary, "INSERT INTO mark VALUES ('2')");
-    cycle_wait_ready(next);
+    cycle_wait_replayed(next, primary);
     scratch_postgres_kill(primary);
     CLEANUP_FREE char *pid_file = path_join(primary->directory, "postmaster.pid");
     (void)unlink(pid_file); // its number may be another process's by now
     scratch_postgres_start(primary);
     scratch_postgres_run(primary, "INSERT INTO mark VALUES ('3')");
-    cycle_wait_ready(next);
+    cycle_wait_replayed(next, primary);
     cycle_take(next);
     scratch_postgres_run(primary, "INSERT INTO mark VALUES ('late')");
     cycle_finish(next);
@@ -411,10 +411,9 @@ static void test_a_checkpoint_taken_by_others(void **state)
     Cycle *cycle = cycle_new(directory, 0, primary, cycle_program());
     cycle_begin(cycle, NULL);
     cycle_wait_ready(cycle);
-    CLEANUP_FREE char *passed =
-        scratch_postgres_text(primary, "SELECT pg_current_wal_insert_lsn()");
+    CLEANUP_FREE char *passed = scratch_postgres_text(primary, "SELECT pg_current_wal_flush_lsn()");
     scratch_postgres_run(primary, "INSERT INTO mark VALUES ('1')");
-    cycle_wait_ready(cycle);
+    cycle_wait_replayed(cycle, primary);
     (void)snprintf(cycle->checkpoint.position, sizeof(cycle->checkpoint.position), "%s", passed);
     Error error = {0};
     assert_int_not_equal(cycle_try_replay(cycle, &error), STATUS_OK);
