@@ -245,6 +245,7 @@ Status storage_get_range(Storage *storage, const char *key, int64_t offset, size
 Status storage_stat(Storage *storage, const char *key, StorageObject *ret_object, Error *error)
 {
     RETURN_IF_ERROR(check_key(key, error));
+    ret_object->locked_until_us = 0;
     RETURN_IF_ERROR(storage->operations->stat(storage, key, ret_object, error));
     ret_object->key = key;
     return STATUS_OK;
@@ -288,6 +289,28 @@ Status storage_remove(Storage *storage, const char *key, Error *error)
 {
     RETURN_IF_ERROR(check_key(key, error));
     return storage->operations->remove(storage, key, error);
+}
+
+Status storage_remove_many(Storage *storage, StorageRemoval *removals, size_t count, Error *error)
+{
+    assert(count <= STORAGE_REMOVE_COUNT_MAX);
+    for (size_t i = 0; i < count; i++) {
+        removals[i].is_locked = false;
+        RETURN_IF_ERROR(check_key(removals[i].key, error));
+    }
+    if (count > 0 && storage->operations->remove_many != NULL) {
+        return storage->operations->remove_many(storage, removals, count, error);
+    }
+    for (size_t i = 0; i < count; i++) {
+        Status status = storage->operations->remove(storage, removals[i].key, error);
+        removals[i].is_locked = status != STATUS_OK && error->reason == REASON_OBJECT_LOCKED;
+        if (removals[i].is_locked) {
+            error_clear(error);
+        } else {
+            RETURN_IF_ERROR(status);
+        }
+    }
+    return STATUS_OK;
 }
 
 Status storage_remove_stale(Storage *storage, int64_t *ret_removed_count, Error *error)

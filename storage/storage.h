@@ -22,6 +22,7 @@ typedef struct StorageObject {
     const char *key;
     int64_t size_bytes;
     int64_t modified_us;
+    int64_t locked_until_us; // set by storage_stat: the store keeps it until then; 0: not known to
 } StorageObject;
 
 typedef struct StoragePage {
@@ -69,8 +70,17 @@ Status storage_stat(Storage *storage, const char *key, StorageObject *ret_object
 // at first.
 Status storage_list(Storage *storage, const char *prefix, const char *page_token, int limit,
                     Arena *arena, StoragePage *ret_page, Error *error);
-Status storage_remove(Storage *storage, const char *key,
-                      Error *error); // removing a missing object succeeds
+// Removing a missing object succeeds. REASON_OBJECT_LOCKED when the store keeps it for now: object
+// lock, a retention period, a legal hold.
+Status storage_remove(Storage *storage, const char *key, Error *error);
+#define STORAGE_REMOVE_COUNT_MAX 1000
+typedef struct StorageRemoval {
+    const char *key;
+    bool is_locked; // out: the store keeps it for now; storage_stat may know until when
+} StorageRemoval;
+// Removes up to STORAGE_REMOVE_COUNT_MAX objects, in no order, with as few calls as the store
+// allows. Missing and locked ones are no failure. After a failure some of them may be gone.
+Status storage_remove_many(Storage *storage, StorageRemoval *removals, size_t count, Error *error);
 // Removes what writers that were killed have left behind; never touches a living writer, of any
 // process. The sweep calls it.
 Status storage_remove_stale(Storage *storage, int64_t *ret_removed_count, Error *error);

@@ -30,13 +30,19 @@ typedef struct StorageOperations {
                           Error *error);
     void (*reader_close)(StorageReader *reader);
 
-    // Required. stat sets size and time only; list gives keys greater than `after` ("" at first),
-    // in byte order of the whole key, at most `limit`, and says whether there are more.
+    // Required. stat sets size, time and, if the store can tell, the end of a lock only; list gives
+    // keys greater than `after` ("" at first), in byte order of the whole key, at most `limit`, and
+    // says whether there are more.
     Status (*stat)(Storage *storage, const char *key, StorageObject *ret_object, Error *error);
     Status (*list)(Storage *storage, const char *prefix, const char *after, size_t limit,
                    Arena *arena, StoragePage *ret_page, bool *ret_has_more, Error *error);
-    Status (*remove)(Storage *storage, const char *key, Error *error); // a missing object is fine
+    // A missing object is fine. REASON_OBJECT_LOCKED when the store does not allow it yet: never
+    // for a lack of rights, which is REASON_FORBIDDEN and does not go away by waiting.
+    Status (*remove)(Storage *storage, const char *key, Error *error);
 
+    // Optional (NULL: one call of remove for each). At most STORAGE_REMOVE_COUNT_MAX; is_locked is
+    // false at first.
+    Status (*remove_many)(Storage *storage, StorageRemoval *removals, size_t count, Error *error);
     // Optional (NULL: a killed writer leaves nothing behind).
     Status (*remove_stale)(Storage *storage, int64_t *ret_removed_count, Error *error);
 } StorageOperations;

@@ -11,10 +11,12 @@ Status storage_open(const char *location, Storage **ret_storage, Error *error);
 
 Status storage_filesystem_new(const char *directory, Storage **ret_storage, Error *error);
 
-// In memory, with faults: the n-th call from now on (1 = the next) of any operation fails once with
-// REASON_UNAVAILABLE; 0: none. With is_lost_reply the operation takes effect and then fails, as a
-// network does.
+// In memory, with faults and locks: the n-th call from now on (1 = the next) of any operation fails
+// once with REASON_UNAVAILABLE; 0: none. With is_lost_reply the operation takes effect and then
+// fails, as a network does.
 Storage *storage_memory_new(void);
 void storage_memory_fail_at(Storage *storage, int call_number, bool is_lost_reply);
 int storage_memory_call_count(
     const Storage *storage); // calls since the last storage_memory_fail_at
+// Objects whose keys start with the prefix cannot be removed until this time; "": no lock any more.
+void storage_memory_lock(Storage *storage, const char *prefix, int64_t until_us);

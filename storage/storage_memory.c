@@ -30,6 +30,8 @@ typedef struct MemoryStorage {
     int fail_at; // 0: never
     int call_count;
     bool is_lost_reply;
+    char *locked_prefix; // NULL: nothing is locked
+    int64_t locked_until_us;
 } MemoryStorage;
 
 typedef struct MemoryWriter {
@@ -116,6 +118,7 @@ static void memory_free(Storage *storage)
         object_unref(memory->objects[i]);
     }
     mem_free(memory->objects);
+    mem_free(memory->locked_prefix);
     pthread_mutex_destroy(&memory->lock);
     storage_base_done(storage);
     mem_free(memory);
@@ -261,6 +264,15 @@ static void memory_reader_close(StorageReader *storage_reader)
     mem_free(reader);
 }
 
+// With the lock held. 0: it is not locked.
+static int64_t locked_until(const MemoryStorage *memory, const MemoryObject *object)
+{
+    bool is_locked = memory->locked_prefix != NULL &&
+                     text_has_prefix(object->key, memory->locked_prefix) &&
+                     clock_now_us() < memory->locked_until_us;
+    return is_locked ? memory->locked_until_us : 0;
+}
+
 static Status memory_stat(Storage *storage, const char *key, StorageObject *ret_object,
                           Error *error)
 {
@@ -270,6 +282,7 @@ static Status memory_stat(Storage *storage, const char *key, StorageObject *ret_
     if (object != NULL) {
         ret_object->size_bytes = (int64_t)object->size;
         ret_object->modified_us = object->modified_us;
+        ret_object->locked_until_us = locked_until(memory, object);
     }
     RETURN_IF_ERROR(end_call(memory, fault, "asking for", key, error));
     if (object == NULL) {
@@ -309,19 +322,47 @@ static Status memory_list(Storage *storage, const char *prefix, const char *afte
     return STATUS_OK;
 }
 
+// With the lock held. False: it is locked.
+static bool remove_object(MemoryStorage *memory, const char *key)
+{
+    size_t index = find_index(memory, key);
+    if (index == memory->count || strcmp(memory->objects[index]->key, key) != 0) {
+        return true;
+    }
+    if (locked_until(memory, memory->objects[index]) != 0) {
+        return false;
+    }
+    object_unref(memory->objects[index]);
+    memory->count--;
+    memmove(memory->objects + index, memory->objects + index + 1,
+            (memory->count - index) * sizeof(memory->objects[0]));
+    return true;
+}
+
 static Status memory_remove(Storage *storage, const char *key, Error *error)
 {
     MemoryStorage *memory = (MemoryStorage *)storage;
     Fault fault = begin_call(memory);
-    size_t index = find_index(memory, key);
-    if (fault != FAULT_BEFORE && index < memory->count &&
-        strcmp(memory->objects[index]->key, key) == 0) {
-        object_unref(memory->objects[index]);
-        memory->count--;
-        memmove(memory->objects + index, memory->objects + index + 1,
-                (memory->count - index) * sizeof(memory->objects[0]));
+    bool is_done = fault == FAULT_BEFORE || remove_object(memory, key);
+    RETURN_IF_ERROR(end_call(memory, fault, "removing", key, error));
+    if (!is_done) {
+        error_set(error, REASON_OBJECT_LOCKED, "object '%s' is locked", key);
+        return error_hint(error, "wait until its lock has ended");
     }
-    return end_call(memory, fault, "removing", key, error);
+    return STATUS_OK;
+}
+
+// A fault before the effect comes after half of it: stores do not remove many at once.
+static Status memory_remove_many(Storage *storage, StorageRemoval *removals, size_t count,
+                                 Error *error)
+{
+    MemoryStorage *memory = (MemoryStorage *)storage;
+    Fault fault = begin_call(memory);
+    size_t done_count = fault == FAULT_BEFORE ? count / 2 : count;
+    for (size_t i = 0; i < done_count; i++) {
+        removals[i].is_locked = !remove_object(memory, removals[i].key);
+    }
+    return end_call(memory, fault, "removing", removals[0].key, error);
 }
 
 static const StorageOperations MEMORY_OPERATIONS = {
@@ -338,6 +379,7 @@ static const StorageOperations MEMORY_OPERATIONS = {
     .stat = memory_stat,
     .list = memory_list,
     .remove = memory_remove,
+    .remove_many = memory_remove_many,
 };
 
 Storage *storage_memory_new(void)
@@ -367,4 +409,15 @@ int storage_memory_call_count(const Storage *storage)
     int count = memory->call_count;
     pthread_mutex_unlock(&memory->lock);
     return count;
+}
+
+void storage_memory_lock(Storage *storage, const char *prefix, int64_t until_us)
+{
+    MemoryStorage *memory = (MemoryStorage *)storage;
+    assert(storage->operations == &MEMORY_OPERATIONS);
+    pthread_mutex_lock(&memory->lock);
+    mem_free(memory->locked_prefix);
+    memory->locked_prefix = prefix[0] == '\0' ? NULL : string_copy(prefix);
+    memory->locked_until_us = until_us;
+    pthread_mutex_unlock(&memory->lock);
 }

@@ -212,6 +212,28 @@ static void test_removing_is_repeatable(void **state)
     assert_content(fixture, "d/e/f", "again");
 }
 
+static void test_removes_many_at_once(void **state)
+{
+    Fixture *fixture = *state;
+    StorageRemoval removals[] = {{.key = "m/1"}, {.key = "m/never"}, {.key = "m/3/4"}};
+    put(fixture, "m/1", "x");
+    put(fixture, "m/2", "x");
+    put(fixture, "m/3/4", "x");
+    assert_int_equal(storage_remove_many(fixture->storage, removals, 3, &fixture->error),
+                     STATUS_OK);
+    for (size_t i = 0; i < 3; i++) {
+        assert_false(removals[i].is_locked);
+    }
+    assert_string_equal(list_keys(fixture, "", 10), "m/2");
+    assert_int_equal(storage_remove_many(fixture->storage, removals, 3, &fixture->error),
+                     STATUS_OK);
+    assert_int_equal(storage_remove_many(fixture->storage, removals, 0, &fixture->error),
+                     STATUS_OK);
+    removals[0].key = "../m";
+    assert_int_equal(storage_remove_many(fixture->storage, removals, 3, &fixture->error),
+                     STATUS_INVALID_ARGUMENT);
+}
+
 static void test_listing_is_in_byte_order_of_whole_keys(void **state)
 {
     Fixture *fixture = *state;
@@ -307,6 +329,7 @@ static void test_free_aborts_unfinished_writers(void **state)
         cmocka_unit_test_setup_teardown(test_ranges, set_up, tear_down),                           \
         cmocka_unit_test_setup_teardown(test_a_reader_outlives_removal, set_up, tear_down),        \
         cmocka_unit_test_setup_teardown(test_removing_is_repeatable, set_up, tear_down),           \
+        cmocka_unit_test_setup_teardown(test_removes_many_at_once, set_up, tear_down),             \
         cmocka_unit_test_setup_teardown(test_listing_is_in_byte_order_of_whole_keys, set_up,       \
                                         tear_down),                                                \
         cmocka_unit_test_setup_teardown(test_listing_many, set_up, tear_down),                     \
