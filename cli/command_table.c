@@ -78,7 +78,7 @@ static const CommandOption SHARD_CREATE[] = {
      "disable, prefer (default), require or verify-full", "disable prefer require verify-full",
      false},
     {"tls-ca-file", VALUE_SECRET, "FILE", "source.tls_ca",
-     "PEM file to verify the source with, for verify-full", NULL, false},
+     "PEM file of the authority that verify-full trusts", NULL, false},
     {"provider", VALUE_TEXT, "NAME", "placement.provider", "where its instances run; default local",
      "local", false},
     {"region", VALUE_TEXT, "NAME", "placement.region", "of its instances", NULL, false},
@@ -92,7 +92,7 @@ static const CommandOption SHARD_UPDATE[] = {
     {"tls-mode", VALUE_TEXT, "MODE", "source.tls_mode", "disable, prefer, require or verify-full",
      "disable prefer require verify-full", false},
     {"tls-ca-file", VALUE_SECRET, "FILE", "source.tls_ca",
-     "PEM file to verify the source with, for verify-full", NULL, false},
+     "PEM file of the authority that verify-full trusts", NULL, false},
     {"if-match", VALUE_HEADER, "ETAG", "If-Match", "only when the etag is still this one", NULL,
      false},
     NO_MORE};

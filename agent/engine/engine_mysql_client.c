@@ -286,6 +286,14 @@ Status mysql_client_open_source(const EngineSource *source, const Cancel *cancel
 {
     const char *mode = text_is_empty(source->tls_mode) ? "prefer" : source->tls_mode;
     Status status = STATUS_OK;
+    // Without an authority libmariadb from 3.4 on judges a self-signed certificate only after the
+    // password was sent; with one it does before, as older versions always do.
+    if (text_equal(mode, "verify-full") && text_is_empty(source->tls_ca_pem)) {
+        error_set(
+            error, REASON_SOURCE_TLS,
+            "TLS mode 'verify-full' needs the authority that signed the source's certificate");
+        return error_hint(error, "give the authority's certificates in PEM form (tls_ca)");
+    }
     if (!text_equal(mode, "disable")) {
         status = connect_source_once(source, cancel, timeout_ms, true, ret_client, error);
         if (status == STATUS_OK || !text_equal(mode, "prefer") ||

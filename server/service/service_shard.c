@@ -71,6 +71,13 @@ static Status check_source(ServiceCall *call, const char *prefix,
     }
     RETURN_IF_ERROR(check_text(arena_format(call->arena, "%s.source.tls_ca", prefix),
                                source->tls_ca, LIMIT_FILE_BYTES, false, error));
+    // Their clients trust no authority of the machine's, and some would accept any certificate.
+    if (text_equal(source->tls_mode, "verify-full") && text_is_empty(source->tls_ca) &&
+        !text_equal(engine, "postgresql")) {
+        return invalid(error, prefix, "source.tls_ca",
+                       "'verify-full' needs the certificates of the authority that signed the "
+                       "source's own, in PEM form");
+    }
     shard->source_host = source->host;
     shard->source_port = source->port;
     if (source->port == 0) {

@@ -16,6 +16,32 @@
 #include <string.h>
 #include <unistd.h>
 
+// A server that cannot prove itself never gets a password: a wrong one is not refused, it is not
+// even sent.
+static void assert_proven_before_password(const char *certificate, const char *other_certificate)
+{
+    const struct {
+        const char *host, *ca_pem;
+        Reason reason;
+    } cases[] = {{"127.0.0.1", other_certificate, REASON_SOURCE_TLS}, // another authority's
+                 {"localhost", certificate, REASON_SOURCE_TLS},       // another server's
+                 {"127.0.0.1", certificate, REASON_SOURCE_AUTHENTICATION}};
+    for (size_t i = 0; i < ARRAY_COUNT(cases); i++) {
+        Error error = {0};
+        EngineInfo info = {0};
+        EngineSource source = scratch_mysql_source(shared.source);
+        secret_done(&source.password);
+        source.password = secret_from_text("wrong");
+        source.host = cases[i].host;
+        source.tls_mode = "verify-full";
+        source.tls_ca_pem = cases[i].ca_pem;
+        const char *engine = is_mysql ? "mysql" : "mariadb";
+        assert_int_not_equal(engine_probe(engine, &source, 10000, &info, &error), STATUS_OK);
+        assert_string_equal(reason_slug(error.reason), reason_slug(cases[i].reason));
+        secret_done(&source.password);
+    }
+}
+
 // Everything over TLS with the server's certificate verified: seed, replication, our own questions.
 void test_verified_tls(void **state)
 {
@@ -49,6 +75,7 @@ void test_verified_tls(void **state)
     assert_ok(
         crypto_self_signed_certificate("127.0.0.1", 30, &other_certificate, &other_key, &error),
         &error);
+    assert_proven_before_password(certificate, other_certificate);
     shared.cycle.tls_ca_pem = other_certificate;
     assert_ok(cycle_begin(&shared.cycle, &next, &run, &error), &error);
     assert_int_not_equal(cycle_catch_up(&run, &error), STATUS_OK);

@@ -321,10 +321,19 @@ static void test_tls_is_verified(void **state)
     EngineInfo info;
     source.host = "localhost";
     source.tls_mode = "verify-full";
-    source.tls_ca_pem = other_certificate;
-    assert_int_not_equal(engine_probe("postgresql", &source, 5000, &info, &error), STATUS_OK);
-    assert_int_equal(error.reason, REASON_SOURCE_TLS);
-    source.tls_ca_pem = certificate;
+    // A server that cannot prove itself gets no password: a wrong one is not refused, it is not
+    // even sent. Without an authority those of the machine decide.
+    Secret right = source.password;
+    source.password = secret_from_text("wrong");
+    const char *const authorities[] = {NULL, other_certificate, certificate};
+    for (size_t i = 0; i < ARRAY_COUNT(authorities); i++) {
+        source.tls_ca_pem = authorities[i];
+        assert_int_not_equal(engine_probe("postgresql", &source, 5000, &info, &error), STATUS_OK);
+        assert_int_equal(error.reason, authorities[i] == certificate ? REASON_SOURCE_AUTHENTICATION
+                                                                     : REASON_SOURCE_TLS);
+    }
+    secret_done(&source.password);
+    source.password = right;
     assert_ok(engine_probe("postgresql", &source, 5000, &info, &error), &error);
     assert_int_equal(info.problem_count, 0);
     source.tls_mode = "disable";

@@ -218,6 +218,9 @@ static void test_refuses_bad_databases(void **state)
          "{\"host\":\"a\",\"credential\":\"app\",\"tls_ca\":\"x\"}}]}",
          "shards[0].source.tls_ca"},
         {"{\"database\":{\"name\":\"a\",\"engine\":\"mysql\"},\"shards\":[{\"name\":\"0\",\"source\":"
+         "{\"host\":\"a\",\"credential\":\"app\",\"tls_mode\":\"verify-full\"}}]}",
+         "shards[0].source.tls_ca"},
+        {"{\"database\":{\"name\":\"a\",\"engine\":\"mysql\"},\"shards\":[{\"name\":\"0\",\"source\":"
          "{\"host\":\"a\",\"credential\":\"app\"},\"placement\":{\"provider\":\"aws\"}}]}",
          "shards[0].placement.provider"},
     };
@@ -293,6 +296,10 @@ static void test_shards_come_change_and_go(void **state)
     assert_string_equal(json_get_text(json_get(shard, "source"), "host", ""), "db2");
     assert_int_equal(json_get_integer(json_get(shard, "source"), "port", 0), 3306);
     assert_string_equal(json_get_text(json_get(shard, "source"), "credential", ""), "app");
+    REFUSE("UpdateShard",
+           "{\"shard\":{\"database\":\"shop\",\"name\":\"c0-\",\"source\":{\"tls_mode\":"
+           "\"verify-full\"}},\"update_mask\":\"source.tls_mode\"}",
+           INVALID, "shard.source.tls_ca");
     REFUSE("UpdateShard",
            "{\"shard\":{\"database\":\"shop\",\"name\":\"c0-\"},\"update_mask\":\"source\"}",
            INVALID, "shard.source.host");
