@@ -10,6 +10,7 @@
 #include "server/store/store_work.h"
 #include "server/worker/worker_internal.h"
 #include "tests/harness/harness.h"
+#include "tests/harness/scratch_postgres.h"
 #include "tests/harness/worker_fixture.h"
 
 #include <pthread.h>
@@ -361,12 +362,13 @@ static void test_restored_servers_serve_until_they_are_stopped(void **state)
     WorkerFixture *fixture = worker_fixture_new(*state, 1);
     worker_fixture_start(fixture);
     run_backup(fixture);
-    CLEANUP_FREE char *id = start_restore(fixture, "server", 45678);
+    int port = scratch_postgres_free_port();
+    CLEANUP_FREE char *id = start_restore(fixture, "server", port);
     FakeAgent *agent = fake_agent_assigned(fixture);
     assert_non_null(agent->restore);
-    assert_int_equal(agent->restore->port, 45678);
+    assert_int_equal(agent->restore->port, port);
     assert_string_not_equal(agent->restore->manifest_id, "");
-    say_restored(agent, 45678);
+    say_restored(agent, port);
     worker_fixture_wait(fixture, "SELECT count(*) FROM restores WHERE state = 'serving'", 1);
     // The server restarts; what serves goes on.
     worker_fixture_stop(fixture);
