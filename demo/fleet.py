@@ -22,14 +22,15 @@ import pymysql
 
 from demo import ledger, servers
 
+# Ports below those that Linux gives to outgoing connections.
 FLEET = [
     # database, shard, class, port
-    ("shop", "-40", servers.MariadbServer, 33401),
-    ("shop", "40-80", servers.MariadbServer, 33402),
-    ("shop", "80-c0", servers.MariadbServer, 33403),
-    ("shop", "c0-", servers.MariadbServer, 33404),
-    ("ledger", "0", servers.PostgresServer, 54401),
-    ("ledger", "1", servers.PostgresServer, 54402),
+    ("shop", "-40", servers.MariadbServer, 13401),
+    ("shop", "40-80", servers.MariadbServer, 13402),
+    ("shop", "80-c0", servers.MariadbServer, 13403),
+    ("shop", "c0-", servers.MariadbServer, 13404),
+    ("ledger", "0", servers.PostgresServer, 15401),
+    ("ledger", "1", servers.PostgresServer, 15402),
 ]
 
 

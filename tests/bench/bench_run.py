@@ -24,7 +24,7 @@ from demo import ledger, servers  # noqa: E402
 
 RESULTS = os.path.join(ROOT, "bench-results")
 STATE = os.path.join(os.environ.get("HOLDFAST_DEV_STATE") or os.path.join(ROOT, ".dev"), "bench")
-PORT = 33499
+PORT = 13499
 ROWS_PER_PAGE = 16
 CHANGED_PART = 0.01
 

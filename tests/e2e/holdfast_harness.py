@@ -10,7 +10,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -25,36 +24,13 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 sys.path.insert(0, ROOT)
 
 from demo import ledger, servers  # noqa: E402
+from tests.harness.free_port import free_port, free_port_run  # noqa: E402
 
 BUILD = os.environ.get("HOLDFAST_BUILD") or os.path.join(ROOT, ".dev", "build")
 HOLDFASTD = os.path.join(BUILD, "server", "holdfastd")
 HOLDFAST = os.path.join(BUILD, "cli", "holdfast")
 MYSQL_PROGRAMS = os.environ.get("HOLDFAST_MYSQL_DIR") or os.path.join(ROOT, ".dev", "mysql")
 ENGINES = {"mariadb": servers.MariadbServer, "mysql": servers.MysqlServer, "postgresql": servers.PostgresServer}
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def free_port_run(count):
-    """The first of `count` free ports in a row."""
-    for first in range(42000 + os.getpid() % 5000, 60000, count):
-        try:
-            probes = []
-            for port in range(first, first + count):
-                probe = socket.socket()
-                probes.append(probe)
-                probe.bind(("127.0.0.1", port))
-            return first
-        except OSError:
-            continue
-        finally:
-            for probe in probes:
-                probe.close()
-    raise RuntimeError("no free ports")
 
 
 def processes_below(directory):

@@ -7,17 +7,15 @@
 #include "common/memory.h"
 #include "common/process.h"
 #include "common/text.h"
+#include "tests/harness/free_port.h"
 #include "tests/harness/harness.h"
 
-#include <arpa/inet.h>
 #include <grp.h>
-#include <netinet/in.h>
 #include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #define START_MS 60000
@@ -46,17 +44,6 @@ const char *scratch_mysql_directory(void)
 {
     const char *directory = getenv("HOLDFAST_MYSQL_DIR");
     return directory != NULL ? directory : TEST_SOURCE_DIRECTORY "/.dev/mysql";
-}
-
-int scratch_mysql_free_port(void)
-{
-    CLEANUP(fd_closep) int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    struct sockaddr_in address = {.sin_family = AF_INET};
-    socklen_t size = sizeof(address);
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    assert_int_equal(bind(fd, (const struct sockaddr *)&address, sizeof(address)), 0);
-    assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &size), 0);
-    return ntohs(address.sin_port);
 }
 
 static char *program(bool is_mysql)
@@ -132,7 +119,7 @@ ScratchMysql *scratch_mysql_new(bool is_mysql, const char *launcher, const char 
     server->directory = path_join(parent_directory, name);
     server->socket_path = string_format("%s.sock", server->directory);
     server->log_path = string_format("%s.log", server->directory);
-    server->port = scratch_mysql_free_port();
+    server->port = free_port();
     server->server_id = server->port;
     assert_ok(dir_create_all(server->directory, 0700, &error), &error);
     install(server);

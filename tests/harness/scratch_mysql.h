@@ -29,7 +29,6 @@ typedef struct ScratchMysql {
 // own /proc.
 void scratch_mysql_drop_root(char **arguments);
 const char *scratch_mysql_directory(void); // of MySQL's programs
-int scratch_mysql_free_port(void);
 // Makes and starts a server with binary log, `root` without a password on its socket, and the user
 // `holdfast` with the least privileges and SCRATCH_MYSQL_PASSWORD.
 ScratchMysql *scratch_mysql_new(bool is_mysql, const char *launcher, const char *parent_directory,

@@ -7,18 +7,16 @@
 #include "common/memory.h"
 #include "common/process.h"
 #include "common/text.h"
+#include "tests/harness/free_port.h"
 #include "tests/harness/harness.h"
 
-#include <arpa/inet.h>
 #include <grp.h>
 #include <libpq-fe.h>
-#include <netinet/in.h>
 #include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #define START_MS 30000
@@ -64,17 +62,6 @@ char *scratch_postgres_program(const char *name)
     assert_true(find_programs(path));
     *strrchr(path, '/') = '\0';
     return string_format("%s/%s", path, name);
-}
-
-int scratch_postgres_free_port(void)
-{
-    CLEANUP(fd_closep) int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    struct sockaddr_in address = {.sin_family = AF_INET};
-    socklen_t size = sizeof(address);
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    assert_int_equal(bind(fd, (const struct sockaddr *)&address, sizeof(address)), 0);
-    assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &size), 0);
-    return ntohs(address.sin_port);
 }
 
 static void run_program(const char *const *arguments)
@@ -186,7 +173,7 @@ static ScratchPostgres *allocate(const char *parent_directory, const char *name)
     server->directory = path_join(parent_directory, name);
     server->socket_directory = string_copy(parent_directory);
     server->log_path = string_format("%s/%s.log", parent_directory, name);
-    server->port = scratch_postgres_free_port();
+    server->port = free_port();
     return server;
 }
 

@@ -37,7 +37,6 @@ void scratch_postgres_freep(ScratchPostgres **server);
 void scratch_postgres_start(ScratchPostgres *server); // on its port; waits until it answers
 void scratch_postgres_stop(ScratchPostgres *server);  // fast shutdown
 void scratch_postgres_kill(ScratchPostgres *server);  // as a crash
-int scratch_postgres_free_port(void);
 // As `admin`, through the socket: the first value of the last statement, malloc'd; fails the test
 // on an error.
 char *scratch_postgres_text(const ScratchPostgres *server, const char *sql);

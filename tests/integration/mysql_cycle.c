@@ -5,6 +5,7 @@
 #include "common/clock.h"
 #include "common/file.h"
 #include "common/memory.h"
+#include "tests/harness/free_port.h"
 #include "tests/harness/harness.h"
 
 #include <fcntl.h>
@@ -262,7 +263,7 @@ Status cycle_serve(Cycle *cycle, const CycleBackup *backup, int *ret_port, Cycle
                    Error *error)
 {
     int64_t started_ms = 0;
-    int port = scratch_mysql_free_port();
+    int port = free_port();
     RETURN_IF_ERROR(open_run(cycle, false, ret_run, error));
     cycle_copy_tree(backup->directory, ret_run->data_directory);
     RETURN_IF_ERROR(engine_serve(ret_run->engine, backup->version, backup->engine_state, port,

@@ -12,6 +12,7 @@
 #include "common/memory.h"
 #include "common/process.h"
 #include "common/text.h"
+#include "tests/harness/free_port.h"
 #include "tests/harness/harness.h"
 
 #include <fcntl.h>
@@ -403,7 +404,7 @@ void cycle_assert_marks(const Cycle *cycle, const char *expected)
     CLEANUP_FREE char *data = string_format("%s-restored", cycle->published);
     CLEANUP_FREE char *work = string_format("%s-work", cycle->published);
     cycle_copy_tree(cycle->published, data);
-    int port = scratch_postgres_free_port();
+    int port = free_port();
     int64_t started_ms = -1;
     Error error = {0};
     Engine *engine = cycle_open_restore(cycle, data, work, cycle_program());

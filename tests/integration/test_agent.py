@@ -10,7 +10,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -24,6 +23,7 @@ from test_agent_server import AgentServer, types_pb2
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", ".."))
 from demo import servers  # noqa: E402
+from tests.harness.free_port import free_port  # noqa: E402
 
 AGENT = os.environ["HOLDFAST_AGENT"]
 PREPARE = os.environ["HOLDFAST_AGENT_PREPARE"]
@@ -33,12 +33,6 @@ ENGINES = {
     "postgresql": (servers.PostgresServer, types_pb2.ENGINE_POSTGRESQL),
 }
 SEED_ORDER = ["seed", "start", "replay", "ready", "checkpoint", "stop", "publish", "commit"]
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def owned_directory(*parts):

@@ -8,6 +8,7 @@
 #include "common/memory.h"
 #include "common/process.h"
 #include "common/text.h"
+#include "tests/harness/free_port.h"
 #include "tests/harness/harness.h"
 #include "tests/integration/mysql_cycle.h"
 #include "tests/integration/mysql_objects.h"
@@ -130,7 +131,7 @@ static void test_probe(void **state)
                      STATUS_FAILED_PRECONDITION);
     assert_int_equal(error.reason, REASON_SOURCE_AUTHENTICATION);
     assert_true(strstr(error.message, "wrong") == NULL);
-    source.port = scratch_mysql_free_port();
+    source.port = free_port();
     assert_int_equal(engine_probe(engine_name, &source, 10000, &info, &error), STATUS_UNAVAILABLE);
     assert_int_equal(error.reason, REASON_SOURCE_UNREACHABLE);
     source.port = shared.source->port;

@@ -10,6 +10,7 @@
 #include "common/memory.h"
 #include "common/process.h"
 #include "common/text.h"
+#include "tests/harness/free_port.h"
 #include "tests/harness/harness.h"
 #include "tests/harness/scratch_postgres.h"
 #include "tests/integration/postgres_cycle.h"
@@ -139,7 +140,7 @@ static void test_prepared_directory_opens_by_hand_at_the_checkpoint(void **state
     ScratchPostgres plain = {.directory = plain_data,
                              .socket_directory = directory,
                              .log_path = plain_log,
-                             .port = scratch_postgres_free_port()};
+                             .port = free_port()};
     scratch_postgres_start(&plain);
     CLEANUP_FREE char *plain_marks =
         scratch_postgres_text(&plain, "SELECT string_agg(text, ' ') FROM mark");
@@ -166,7 +167,7 @@ static void test_prepared_directory_opens_by_hand_at_the_checkpoint(void **state
     ScratchPostgres by_hand = {.directory = data,
                                .socket_directory = directory,
                                .log_path = path_join(directory, "by-hand.log"),
-                               .port = scratch_postgres_free_port()};
+                               .port = free_port()};
     scratch_postgres_start(&by_hand);
     CLEANUP_FREE char *marks =
         scratch_postgres_text(&by_hand, "SELECT string_agg(text, ' ') FROM mark");

@@ -10,6 +10,7 @@
 #include "common/memory.h"
 #include "common/process.h"
 #include "common/text.h"
+#include "tests/harness/free_port.h"
 #include "tests/harness/harness.h"
 #include "tests/harness/scratch_postgres.h"
 #include "tests/integration/postgres_cycle.h"
@@ -71,7 +72,7 @@ static void test_probe_of_a_ready_source(void **state)
     assert_int_not_equal(engine_probe("postgresql", &source, 5000, &info, &error), STATUS_OK);
     assert_int_equal(error.reason, REASON_SOURCE_TLS);
     source.tls_mode = "prefer";
-    source.port = scratch_postgres_free_port();
+    source.port = free_port();
     assert_int_not_equal(engine_probe("postgresql", &source, 5000, &info, &error), STATUS_OK);
     assert_int_equal(error.reason, REASON_SOURCE_UNREACHABLE);
     secret_done(&source.password);

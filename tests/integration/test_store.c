@@ -7,6 +7,7 @@
 #include "server/service/time_zones.h"
 #include "server/store/store.h"
 #include "server/store/store_event.h"
+#include "tests/harness/free_port.h"
 #include "tests/harness/harness.h"
 #include "tests/harness/service_fixture.h"
 
@@ -81,7 +82,7 @@ static void test_names_an_unreachable_database(void **state)
     Error error = {0};
     Store *store = NULL;
     CLEANUP_FREE char *url =
-        string_format("postgresql://admin:sesame@127.0.0.1:%d/none", scratch_postgres_free_port());
+        string_format("postgresql://admin:sesame@127.0.0.1:%d/none", free_port());
     StoreOptions options = {.database_url = url, .connection_count = 1};
     assert_int_equal(store_open(&options, &store, &error), STATUS_UNAVAILABLE);
     assert_int_equal(error.reason, REASON_DATABASE_UNREACHABLE);

@@ -9,6 +9,7 @@
 #include "common/text.h"
 #include "server/store/store_work.h"
 #include "server/worker/worker_internal.h"
+#include "tests/harness/free_port.h"
 #include "tests/harness/harness.h"
 #include "tests/harness/scratch_postgres.h"
 #include "tests/harness/worker_fixture.h"
@@ -362,7 +363,7 @@ static void test_restored_servers_serve_until_they_are_stopped(void **state)
     WorkerFixture *fixture = worker_fixture_new(*state, 1);
     worker_fixture_start(fixture);
     run_backup(fixture);
-    int port = scratch_postgres_free_port();
+    int port = free_port();
     CLEANUP_FREE char *id = start_restore(fixture, "server", port);
     FakeAgent *agent = fake_agent_assigned(fixture);
     assert_non_null(agent->restore);
