@@ -17,8 +17,11 @@
 #include <unistd.h>
 
 #define LOG_MODULE "agent"
+// How long an answer that is under way is waited for after the order to stop.
+#define ANSWER_AFTER_STOP_MS 2000
 
-typedef enum CommitAnswer { COMMIT_UNANSWERED, COMMIT_ACCEPTED, COMMIT_REFUSED } CommitAnswer;
+// Of what waits for the server's word: a commit, a restore that is done.
+typedef enum Answer { ANSWER_NONE, ANSWER_ACCEPTED, ANSWER_REFUSED } Answer;
 
 struct AgentState {
     pthread_mutex_t mutex;
@@ -37,8 +40,10 @@ struct AgentState {
     char position[1024];
     CheckpointOrder order;
     bool is_order_taken;
-    CommitAnswer commit_answer;
+    Answer commit_answer;
     char commit_message[256];
+    Answer restore_answer;
+    char restore_message[256];
 };
 
 AgentState *agent_state_new(int64_t now_ms, int64_t deadman_ms, int64_t lifetime_ms)
@@ -116,7 +121,7 @@ static void stop_locked(AgentState *state, StopCause cause, const char *why)
     (void)snprintf(state->stop_why, sizeof(state->stop_why), "%s", why);
     // What is left to do after an accepted commit is short, and cutting it would leave the source
     // holding logs. The watchdog bounds it.
-    if (state->commit_answer != COMMIT_ACCEPTED) {
+    if (state->commit_answer != ANSWER_ACCEPTED) {
         atomic_store(&state->cancel.is_requested, true);
     }
     (void)pthread_cond_broadcast(&state->changed);
@@ -249,14 +254,25 @@ static void receive_checkpoint_order(AgentState *state, CheckpointOrderKind kind
 
 static void receive_commit_reply(AgentState *state, const Holdfast__V1__CommitReply *reply)
 {
-    if (state->commit_answer != COMMIT_UNANSWERED) {
+    if (state->commit_answer != ANSWER_NONE) {
         return;
     }
-    state->commit_answer = reply->is_accepted ? COMMIT_ACCEPTED : COMMIT_REFUSED;
+    state->commit_answer = reply->is_accepted ? ANSWER_ACCEPTED : ANSWER_REFUSED;
     (void)snprintf(state->commit_message, sizeof(state->commit_message), "%s", reply->message);
     outbox_answered(&state->outbox, OUTBOX_PHASE);
     outbox_answered(&state->outbox, OUTBOX_CHECKPOINT);
     outbox_answered(&state->outbox, OUTBOX_COMMIT);
+}
+
+static void receive_restore_reply(AgentState *state, const Holdfast__V1__RestoreReply *reply)
+{
+    if (state->restore_answer != ANSWER_NONE) {
+        return;
+    }
+    state->restore_answer = reply->is_accepted ? ANSWER_ACCEPTED : ANSWER_REFUSED;
+    (void)snprintf(state->restore_message, sizeof(state->restore_message), "%s", reply->message);
+    outbox_answered(&state->outbox, OUTBOX_PHASE);
+    outbox_answered(&state->outbox, OUTBOX_RESTORE_DONE);
 }
 
 void agent_state_receive(AgentState *state, const Holdfast__V1__ServerMessage *message,
@@ -288,6 +304,9 @@ void agent_state_receive(AgentState *state, const Holdfast__V1__ServerMessage *m
         break;
     case HOLDFAST__V1__SERVER_MESSAGE__MESSAGE_COMMIT_REPLY:
         receive_commit_reply(state, message->commit_reply);
+        break;
+    case HOLDFAST__V1__SERVER_MESSAGE__MESSAGE_RESTORE_REPLY:
+        receive_restore_reply(state, message->restore_reply);
         break;
     case HOLDFAST__V1__SERVER_MESSAGE__MESSAGE_STOP:
         stop_locked(state, STOP_ORDERED, message->stop->why);
@@ -466,13 +485,13 @@ Status agent_state_wait_commit(AgentState *state, Error *error)
     Status status = STATUS_OK;
     lock(state);
     // The deadman bounds this: it stops the agent when no server answers.
-    while (state->stop_cause == STOP_NONE && state->commit_answer == COMMIT_UNANSWERED) {
+    while (state->stop_cause == STOP_NONE && state->commit_answer == ANSWER_NONE) {
         (void)wait_change(state, clock_monotonic_ms() + 1000);
     }
-    if (state->commit_answer == COMMIT_REFUSED) {
+    if (state->commit_answer == ANSWER_REFUSED) {
         status = error_set(error, REASON_LEASE_LOST, "the server refused the commit: %s",
                            state->commit_message);
-    } else if (state->commit_answer == COMMIT_UNANSWERED) {
+    } else if (state->commit_answer == ANSWER_NONE) {
         status = error_set(error, REASON_CANCELED, "stopped before the commit was answered: %s",
                            state->stop_why);
     }
@@ -489,6 +508,28 @@ void agent_state_restore_done(AgentState *state, const Holdfast__V1__RestoreDone
     lock(state);
     say(state, OUTBOX_RESTORE_DONE, &message);
     unlock(state);
+}
+
+Status agent_state_wait_restore(AgentState *state, Error *error)
+{
+    Status status = STATUS_OK;
+    lock(state);
+    // An order to stop may overtake the answer that it follows from.
+    while (state->restore_answer == ANSWER_NONE &&
+           (state->stop_cause == STOP_NONE ||
+            (state->stop_cause == STOP_ORDERED &&
+             clock_monotonic_ms() - state->stopped_ms < ANSWER_AFTER_STOP_MS))) {
+        (void)wait_change(state, clock_monotonic_ms() + 500);
+    }
+    if (state->restore_answer == ANSWER_REFUSED) {
+        status = error_set(error, REASON_LEASE_LOST, "the server does not take the restore: %s",
+                           state->restore_message);
+    } else if (state->restore_answer == ANSWER_NONE) {
+        status = error_set(error, REASON_CANCELED, "stopped before the restore was answered: %s",
+                           state->stop_why);
+    }
+    unlock(state);
+    return status;
 }
 
 // A message may end in a program's own words, cut anywhere; the protocol carries UTF-8 only.

@@ -69,6 +69,8 @@ void agent_state_commit(AgentState *state, const Holdfast__V1__CommitRequest *re
 // OK when accepted; LEASE_LOST when refused; CANCELED when the agent is stopped meanwhile.
 Status agent_state_wait_commit(AgentState *state, Error *error);
 void agent_state_restore_done(AgentState *state, const Holdfast__V1__RestoreDone *done);
+// OK when accepted; LEASE_LOST when refused; CANCELED when the agent is stopped meanwhile.
+Status agent_state_wait_restore(AgentState *state, Error *error);
 void agent_state_fail(AgentState *state, const Error *error);
 // Waits at most timeout_ms for the agent to be stopped; true when it is.
 bool agent_state_wait_stop(AgentState *state, int64_t timeout_ms);

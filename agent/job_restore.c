@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // A restore of one shard into a directory that a person named, and then either a server on a port
 // or nothing more. The files are written beside the target and renamed, so that the target is
-// either absent or whole, and so that a second try can tell the remains of the first one from
-// somebody's data.
+// either absent or whole; it stays marked as ours until the server has taken the restore, so that
+// another try can tell the remains of a lost one from somebody's data.
 #include "agent/job.h"
+#include "agent/restore_target.h"
 #include "common/clock.h"
 #include "common/file.h"
 #include "common/log.h"
@@ -34,20 +35,16 @@ typedef struct RestoreJob {
 
 // --- the directory ------------------------------------------------------------------------------
 
-static Status restore_check_target(const RestoreJob *restore, Error *error)
+// Whose the target is while it is being filled.
+static const char *restore_owner(const RestoreJob *restore)
 {
-    const char *directory = restore->directory;
-    if (directory[0] != '/') {
-        return error_set(error, REASON_INVALID, "the target '%s' is not an absolute path",
-                         directory);
-    }
-    bool is_empty = false;
-    RETURN_IF_ERROR(dir_is_empty(directory, &is_empty, error));
-    if (!is_empty) {
-        (void)error_set(error, REASON_TARGET_NOT_EMPTY, "the target '%s' is not empty", directory);
-        return error_hint(error, "name a directory that is empty or does not exist");
-    }
-    return STATUS_OK;
+    return arena_format(restore->arena, "restore %s shard %s", restore->assignment->restore_id,
+                        restore->assignment->shard_id);
+}
+
+static bool is_target_a_persons(const RestoreJob *restore)
+{
+    return !text_equal(restore->directory, restore->job->instance->data_directory);
 }
 
 // A target on a file system of its own cannot be renamed onto; it is filled in place.
@@ -76,7 +73,7 @@ static Status restore_choose_partial(RestoreJob *restore, Error *error)
 {
     const char *own = restore->job->instance->data_directory;
     restore->partial_directory = "";
-    if (text_equal(restore->directory, own)) {
+    if (!is_target_a_persons(restore)) {
         return STATUS_OK;
     }
     char *target = arena_string(restore->arena, restore->directory);
@@ -100,11 +97,14 @@ static Status restore_choose_partial(RestoreJob *restore, Error *error)
 
 static Status restore_move_into_place(RestoreJob *restore, Error *error)
 {
-    restore->is_ours = true;
     if (text_is_empty(restore->partial_directory)) {
         return STATUS_OK;
     }
     const char *directory = restore->directory;
+    // Marked before it gets the name: what has the name and is not ours is never marked.
+    RETURN_IF_ERROR(restore_target_unmark(restore->partial_directory, error)); // one backed up
+    RETURN_IF_ERROR(restore_target_mark(restore->partial_directory, restore_owner(restore), error));
+    restore->is_ours = true;
     if (rename(restore->partial_directory, directory) != 0) {
         restore->is_ours = false;
         if (errno == ENOTEMPTY || errno == EEXIST) {
@@ -125,12 +125,18 @@ static void restore_remove_remains(RestoreJob *restore, Reason reason)
         log_error_record(LOG_WARNING, LOG_MODULE, &error, "a partial restore stays, ignoring it",
                          NULL);
     }
-    // Filled by somebody else between our look and the first write: not ours to remove.
-    bool is_ours = restore->is_ours && reason != REASON_TARGET_NOT_EMPTY;
-    if (is_ours && dir_remove_all(restore->directory, &error) != STATUS_OK) {
+    if (!restore->is_ours) {
+        return;
+    }
+    // Filled by somebody else between our look and the first write: only the mark is ours.
+    Status status = reason == REASON_TARGET_NOT_EMPTY
+                        ? restore_target_unmark(restore->directory, &error)
+                        : restore_target_empty(restore->directory, &error);
+    if (status != STATUS_OK) {
         log_error_record(LOG_WARNING, LOG_MODULE, &error, "a failed restore stays, ignoring it",
                          NULL);
     }
+    (void)rmdir(restore->directory); // stays when it is a mount point, or not empty
 }
 
 static Status restore_files(RestoreJob *restore, Error *error)
@@ -138,18 +144,22 @@ static Status restore_files(RestoreJob *restore, Error *error)
     const Holdfast__V1__RestoreAssignment *assignment = restore->assignment;
     agent_state_phase(restore->job->state, HOLDFAST__V1__PHASE__PHASE_RESTORE, NULL);
     int64_t started_ms = clock_monotonic_ms();
-    RETURN_IF_ERROR(restore_check_target(restore, error));
+    RETURN_IF_ERROR(restore_target_prepare(restore->directory, restore_owner(restore), error));
     RETURN_IF_ERROR(job_repository_open(assignment->repository, &restore->repository, error));
     RETURN_IF_ERROR(job_manifest_read(&restore->repository, assignment->shard_id,
                                       assignment->manifest_id, assignment->manifest_digest,
                                       restore->arena, &restore->manifest, error));
     RETURN_IF_ERROR(restore_choose_partial(restore, error));
-    restore->is_ours = text_is_empty(restore->partial_directory);
+    const bool is_in_place = text_is_empty(restore->partial_directory);
+    if (is_in_place && is_target_a_persons(restore)) {
+        RETURN_IF_ERROR(restore_target_mark(restore->directory, restore_owner(restore), error));
+    }
+    restore->is_ours = is_in_place;
     const DataDirectoryRequest request = {
         .repository = restore->repository.repository,
         .key = &restore->repository.key,
         .manifest = restore->manifest,
-        .directory = restore->is_ours ? restore->directory : restore->partial_directory,
+        .directory = is_in_place ? restore->directory : restore->partial_directory,
         .progress = job_progress(restore->job),
     };
     MaterializeResult result = {0};
@@ -209,8 +219,12 @@ static Status restore_execute(RestoreJob *restore, Error *error)
     done.restore_ms = restore->restore_ms;
     done.start_ms = restore->start_ms;
     done.port = assignment->port;
-    restore->is_ours = false; // from now on it is the person's
+    // Once it is said, the server may have taken it, and then it is the person's: never removed.
+    // The mark stays until that is known, for the try that comes when we are lost before.
+    restore->is_ours = false;
     agent_state_restore_done(restore->job->state, &done);
+    RETURN_IF_ERROR(agent_state_wait_restore(restore->job->state, error));
+    RETURN_IF_ERROR(restore_target_unmark(restore->directory, error));
     return assignment->port == 0 ? STATUS_OK : restore_stay(restore, error);
 }
 

@@ -132,6 +132,11 @@ Status dir_remove_all(const char *path, Error *error)
 
 Status dir_is_empty(const char *path, bool *ret_is_empty, Error *error)
 {
+    return dir_is_empty_but(path, ".", ret_is_empty, error);
+}
+
+Status dir_is_empty_but(const char *path, const char *name, bool *ret_is_empty, Error *error)
+{
     assert(path != NULL);
     CLEANUP(directory_closep) DIR *directory = opendir(path);
     if (directory == NULL) {
@@ -145,7 +150,8 @@ Status dir_is_empty(const char *path, bool *ret_is_empty, Error *error)
     errno = 0;
     struct dirent *entry = NULL;
     while (is_empty && (entry = readdir(directory)) != NULL) {
-        is_empty = strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0;
+        is_empty = strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0 ||
+                   strcmp(entry->d_name, name) == 0;
     }
     if (is_empty && errno != 0) {
         return error_set_errno(error, REASON_INTERNAL, errno, "reading '%s'", path);

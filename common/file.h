@@ -29,6 +29,8 @@ Status dir_remove_all(const char *path, Error *error); // like rm -rf; a missing
 Status dir_sync(const char *path, Error *error);
 Status dir_is_empty(const char *path, bool *ret_is_empty,
                     Error *error); // a missing directory is empty
+// The same, but an entry of that name does not count.
+Status dir_is_empty_but(const char *path, const char *name, bool *ret_is_empty, Error *error);
 // Bytes in regular files below path (st_size), and on disk (st_blocks); either output may be NULL.
 Status dir_size(const char *path, int64_t *ret_size_bytes, int64_t *ret_disk_bytes, Error *error);
 Status disk_free_bytes(const char *path, int64_t *ret_free_bytes, Error *error);

@@ -10,9 +10,10 @@
 //     agent.log                  what it says
 //   <log directory>/<id>.log      of instances that are gone, the newest few
 //
-// A process belongs to an instance when its working directory is inside the instance's: that cannot
-// be shed by changing the process group, and PostgreSQL, which overwrites its environment, keeps it
-// too.
+// A process belongs to an instance when its working directory is inside the instance's, or when its
+// stderr is a file there: engines work in their data directory, and a restored server's is
+// elsewhere. Neither is shed by changing the process group, and PostgreSQL, which overwrites its
+// environment, keeps both.
 #pragma once
 
 #include "common/arena.h"
@@ -30,8 +31,8 @@ typedef struct LocalProcess {
     bool is_at_root; // its working directory is the instance's itself: the agent, or one of its
                      // tools
 } LocalProcess;
-// Every living process with its working directory inside <directory>/<some instance id>, also of
-// directories already deleted. `instance_id` NULL: of all instances. Sorted by start time.
+// Every living process that belongs to <directory>/<some instance id>, also of directories already
+// deleted. `instance_id` NULL: of all instances. Sorted by start time.
 Status local_processes_find(const char *directory, const char *instance_id, Arena *arena,
                             LocalProcess **ret_processes, size_t *ret_count, Error *error);
 // Signals exactly that process, never another that got its number meanwhile. False: it is gone, or

@@ -23,14 +23,14 @@ static void directory_closep(DIR **directory)
     }
 }
 
-// Which instance's directory holds the working directory of the pid? False: none of ours, or gone,
-// or not ours to see.
-static bool find_owner(const char *directory, pid_t pid, char ret_instance_id[37],
-                       bool *ret_is_at_root)
+// Which instance's directory holds what this link of the process's ("cwd", "fd/2") points to?
+// False: none of ours, or gone, or not ours to see.
+static bool find_owner_by(const char *directory, pid_t pid, const char *name,
+                          char ret_instance_id[37], bool *ret_is_at_root)
 {
     char link[64];
     char path[LOCAL_PATH_SIZE];
-    (void)snprintf(link, sizeof(link), "/proc/%d/cwd", (int)pid);
+    (void)snprintf(link, sizeof(link), "/proc/%d/%s", (int)pid, name);
     ssize_t size = readlink(link, path, sizeof(path) - 1);
     if (size <= 0) {
         return false;
@@ -49,6 +49,19 @@ static bool find_owner(const char *directory, pid_t pid, char ret_instance_id[37
     ret_instance_id[id_size] = '\0';
     *ret_is_at_root = id[id_size] != '/';
     return uuid_is_valid(ret_instance_id);
+}
+
+// By its working directory; or, for an engine that serves from a directory of its own elsewhere, by
+// the log in the instance's directory that its stderr is.
+static bool find_owner(const char *directory, pid_t pid, char ret_instance_id[37],
+                       bool *ret_is_at_root)
+{
+    if (find_owner_by(directory, pid, "cwd", ret_instance_id, ret_is_at_root)) {
+        return true;
+    }
+    bool is_served = find_owner_by(directory, pid, "fd/2", ret_instance_id, ret_is_at_root);
+    *ret_is_at_root = false;
+    return is_served;
 }
 
 static int compare_start(const void *left, const void *right)

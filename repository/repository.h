@@ -132,6 +132,8 @@ Status repository_publish(Repository *repository, const DataKey *key, const Publ
                           Arena *arena, Manifest **ret_manifest, Error *error);
 
 // --- materialize ---
+// A file of this name in a directory says on whose behalf it is being filled; it counts as empty.
+#define REPOSITORY_TARGET_MARK ".holdfast-restore"
 // Writes a shard backup's files into an empty (or missing) directory; every byte is authenticated;
 // durable on OK. Damage: REASON_OBJECT_MISSING or REASON_OBJECT_CORRUPT naming object and file.
 // REASON_TARGET_NOT_EMPTY, REASON_DISK_FULL (checked before the first byte too).

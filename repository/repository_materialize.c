@@ -200,7 +200,8 @@ static void empty_directory(const char *path)
         return;
     }
     for (struct dirent *entry = readdir(directory); entry != NULL; entry = readdir(directory)) {
-        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0) {
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0 &&
+            strcmp(entry->d_name, REPOSITORY_TARGET_MARK) != 0) {
             Error error = {0};
             CLEANUP_FREE char *child = string_format("%s/%s", path, entry->d_name);
             (void)dir_remove_all(child, &error); // the restore's own failure is what is told
@@ -241,7 +242,7 @@ Status repository_materialize(Repository *repository, const DataKey *key, const 
                               MaterializeResult *ret_result, Error *error)
 {
     bool is_empty = false;
-    RETURN_IF_ERROR(dir_is_empty(directory, &is_empty, error));
+    RETURN_IF_ERROR(dir_is_empty_but(directory, REPOSITORY_TARGET_MARK, &is_empty, error));
     if (!is_empty) {
         error_set(error, REASON_TARGET_NOT_EMPTY, "'%s' is not empty", directory);
         return error_hint(error, "restore to a directory that does not exist or is empty");

@@ -139,8 +139,8 @@ static Status write_progress(AgentSession *session, StoreTransaction *transactio
         RETURN_IF_ERROR(store_agent_progress(transaction, session->attempt_id, &row, error));
     } else if (session->restore_shard_id[0] != '\0' && progress->total_bytes > 0) {
         RETURN_IF_ERROR(store_agent_restore_progress(transaction, session->restore_shard_id,
-                                                     progress->done_bytes, progress->total_bytes,
-                                                     error));
+                                                     session->instance_id, progress->done_bytes,
+                                                     progress->total_bytes, error));
     }
     // Last: an instance's row is locked after what it works on.
     return store_agent_seen(transaction, session->instance_id, session->owner->server_id,
@@ -317,10 +317,19 @@ static Status handle_restore_done(AgentSession *session, const Holdfast__V1__Res
                            .restore_ms = said->restore_ms,
                            .start_ms = said->start_ms,
                            .port = said->port};
+    bool is_accepted = false;
     CLEANUP(store_rollback) StoreTransaction *transaction = NULL;
     RETURN_IF_ERROR(store_begin(session->owner->options.store, &transaction, error));
-    RETURN_IF_ERROR(store_agent_restore_done(transaction, session->restore_shard_id, &done, error));
-    return store_commit(&transaction, error);
+    RETURN_IF_ERROR(store_agent_restore_done(transaction, session->restore_shard_id,
+                                             session->instance_id, &done, &is_accepted, error));
+    RETURN_IF_ERROR(store_commit(&transaction, error)); // as with a commit: answered after it
+    Holdfast__V1__RestoreReply reply = HOLDFAST__V1__RESTORE_REPLY__INIT;
+    reply.is_accepted = is_accepted;
+    reply.message =
+        (char *)(uintptr_t)(is_accepted ? ""
+                                        : "the restore has ended, or runs on another instance");
+    session_send_to(session, HOLDFAST__V1__SERVER_MESSAGE__MESSAGE_RESTORE_REPLY, &reply.base);
+    return STATUS_OK;
 }
 
 // The agent acts on its session, so it has the token: the join secret has done its work.

@@ -112,15 +112,17 @@ Status store_agent_commit(StoreTransaction *transaction, Arena *arena, const cha
 Status store_agent_backup_of(StoreTransaction *transaction, Arena *arena, const char *attempt_id,
                              const char **ret_backup_id, Error *error);
 
-// --- what a restore's agent says ---
+// --- what a restore's agent says; counts only from the instance that the shard runs on now ---
 Status store_agent_restore_progress(StoreTransaction *transaction, const char *restore_shard_id,
-                                    int64_t done_bytes, int64_t total_bytes, Error *error);
+                                    const char *instance_id, int64_t done_bytes,
+                                    int64_t total_bytes, Error *error);
 typedef struct RestoreDoneRow {
     int64_t size_bytes, restore_ms, start_ms;
     int port;
 } RestoreDoneRow;
 Status store_agent_restore_done(StoreTransaction *transaction, const char *restore_shard_id,
-                                const RestoreDoneRow *done, Error *error);
+                                const char *instance_id, const RestoreDoneRow *done,
+                                bool *ret_is_accepted, Error *error);
 // Asks for the destruction of its instance too.
 Status store_agent_restore_failed(StoreTransaction *transaction, const char *restore_shard_id,
                                   const char *instance_id, const char *reason, const char *message,

@@ -298,14 +298,14 @@ Status store_agent_commit(StoreTransaction *transaction, Arena *arena, const cha
 // --- restores ---
 
 Status store_agent_restore_progress(StoreTransaction *transaction, const char *restore_shard_id,
-                                    int64_t done_bytes, int64_t total_bytes, Error *error)
+                                    const char *instance_id, int64_t done_bytes,
+                                    int64_t total_bytes, Error *error)
 {
     CLEANUP(arena_freep) Arena *arena = arena_new();
     return store_execute(transaction, arena,
-                         "UPDATE restore_shards SET done_bytes = $2, total_bytes = $3,"
-                         " state = CASE WHEN state = 'pending' THEN 'running' ELSE state END"
-                         " WHERE id = $1 AND state IN ('pending', 'running')",
-                         STORE_PARAMETERS(restore_shard_id,
+                         "UPDATE restore_shards SET done_bytes = $3, total_bytes = $4"
+                         " WHERE id = $1 AND instance_id = $2 AND state = 'running'",
+                         STORE_PARAMETERS(restore_shard_id, instance_id,
                                           store_integer_parameter(arena, done_bytes),
                                           store_integer_parameter(arena, total_bytes)),
                          error);
@@ -324,22 +324,30 @@ static Status wake_restore(StoreTransaction *transaction, Arena *arena,
 }
 
 Status store_agent_restore_done(StoreTransaction *transaction, const char *restore_shard_id,
-                                const RestoreDoneRow *done, Error *error)
+                                const char *instance_id, const RestoreDoneRow *done,
+                                bool *ret_is_accepted, Error *error)
 {
     CLEANUP(arena_freep) Arena *arena = arena_new();
+    StoreRows rows;
     RETURN_IF_ERROR(store_execute(
         transaction, arena,
-        "UPDATE restore_shards SET state = CASE WHEN $5::int > 0 THEN 'serving' ELSE 'succeeded' "
-        "END,"
-        " done_bytes = $2, total_bytes = $2, restore_time = $3::float8 * interval '1 ms',"
-        " start_time = $4::float8 * interval '1 ms',"
-        " port = CASE WHEN $5::int > 0 THEN $5::int ELSE port END"
-        " WHERE id = $1 AND state IN ('pending', 'running')",
-        STORE_PARAMETERS(restore_shard_id, store_integer_parameter(arena, done->size_bytes),
+        "UPDATE restore_shards SET"
+        " state = CASE WHEN $6::int > 0 THEN 'serving' ELSE 'succeeded' END,"
+        " done_bytes = $3, total_bytes = $3, restore_time = $4::float8 * interval '1 ms',"
+        " start_time = $5::float8 * interval '1 ms',"
+        " port = CASE WHEN $6::int > 0 THEN $6::int ELSE port END"
+        " WHERE id = $1 AND instance_id = $2 AND state = 'running'",
+        STORE_PARAMETERS(restore_shard_id, instance_id,
+                         store_integer_parameter(arena, done->size_bytes),
                          store_integer_parameter(arena, done->restore_ms),
                          store_integer_parameter(arena, done->start_ms),
                          store_integer_parameter(arena, done->port)),
         error));
+    RETURN_IF_ERROR(store_query(transaction, arena,
+                                "SELECT FROM restore_shards WHERE id = $1 AND instance_id = $2"
+                                " AND state IN ('serving', 'succeeded')",
+                                STORE_PARAMETERS(restore_shard_id, instance_id), &rows, error));
+    *ret_is_accepted = rows.count == 1;
     return wake_restore(transaction, arena, restore_shard_id, error);
 }
 
@@ -350,9 +358,9 @@ Status store_agent_restore_failed(StoreTransaction *transaction, const char *res
     CLEANUP(arena_freep) Arena *arena = arena_new();
     RETURN_IF_ERROR(
         store_execute(transaction, arena,
-                      "UPDATE restore_shards SET state = 'failed', reason = $2, message = $3"
-                      " WHERE id = $1 AND state IN ('pending', 'running', 'serving')",
-                      STORE_PARAMETERS(restore_shard_id, reason, message), error));
+                      "UPDATE restore_shards SET state = 'failed', reason = $3, message = $4"
+                      " WHERE id = $1 AND instance_id = $2 AND state IN ('running', 'serving')",
+                      STORE_PARAMETERS(restore_shard_id, instance_id, reason, message), error));
     RETURN_IF_ERROR(store_instance_request_destroy(transaction, instance_id, message, error));
     return wake_restore(transaction, arena, restore_shard_id, error);
 }

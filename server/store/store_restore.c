@@ -8,39 +8,28 @@
 #define ACTIVE "('pending', 'running', 'serving')"
 #define SECONDS(column) "extract(epoch FROM " column ")::text || 's'"
 
+#define SHARDS                                                                                                     \
+    "SELECT json_agg(json_build_object('shard', sh.name, 'shard_backup_id', rs.shard_backup_id,"                   \
+    " 'state', rs.state, 'directory', rs.directory, 'port', rs.port, 'checkpoint', sb.checkpoint,"                 \
+    " 'done_bytes', rs.done_bytes, 'total_bytes', rs.total_bytes,"                                                 \
+    " 'restore_time', " SECONDS("rs.restore_time") ", 'start_time', " SECONDS(                                     \
+        "rs.start_time") ","                                                                                       \
+                         " 'reason', rs.reason, 'message', rs.message, 'instance_id', rs.instance_id,"             \
+                         " 'attempt_count', rs.attempt_count) ORDER BY sh.name) AS shards,"                        \
+                         " avg(CASE WHEN rs.state IN ('serving', 'succeeded') THEN 1"                              \
+                         "  WHEN rs.total_bytes > 0 THEN least(1, rs.done_bytes::numeric / rs.total_bytes) * 0.95" \
+                         "  ELSE 0 END)::double precision AS progress"                                             \
+                         " FROM restore_shards rs JOIN shards sh ON sh.id = rs.shard_id"                           \
+                         " JOIN shard_backups sb ON sb.id = rs.shard_backup_id WHERE rs.restore_id = r.id"
+
 #define VIEW                                                                                       \
-    "SELECT r.id, d.name AS database, r.backup_id, r.mode, r.state, r.directory, r.first_port, "   \
-    "r.created_at, r.started_at, r.finished_at, r.reason, r.message, r.created_at AS page_key_1, " \
-    "r.id AS page_key_2, r.stop_requested_at, s.shards, "                                          \
-    "CASE WHEN r.state IN ('succeeded', 'serving') THEN 1 ELSE coalesce(s.progress, 0) END AS "    \
-    "progress FROM restores r JOIN databases d ON d.id = r.database_id LEFT JOIN LATERAL ("        \
-    "SELECT json_agg(json_build_object('shard', sh.name, 'shard_backup_id', rs.shard_backup_id, "  \
-    "'state', rs.state, 'directory', rs.directory, 'port', rs.port, 'checkpoint', sb.checkpoint, " \
-    "'done_bytes', rs.done_bytes, 'total_bytes', rs.total_bytes, 'restore_time', " SECONDS(        \
-        "rs.restore_time") ", 'start_time', " SECONDS("rs.start_time") ", 'reason', "              \
-                                                                       "rs.reason, 'message', "    \
-                                                                       "rs.message, "              \
-                                                                       "'instance_id', "           \
-                                                                       "rs.instance_id) ORDER BY " \
-                                                                       "sh.name) AS "              \
-                                                                       "shards, avg(CASE WHEN "    \
-                                                                       "rs.state IN ('serving', "  \
-                                                                       "'succeeded') THEN 1 WHEN " \
-                                                                       "rs.total_bytes > 0 "       \
-                                                                       "THEN least(1, "            \
-                                                                       "rs.done_bytes::numeric / " \
-                                                                       "rs.total_bytes) * 0.95 "   \
-                                                                       "ELSE 0 END)::double "      \
-                                                                       "precision "                \
-                                                                       "AS progress FROM "         \
-                                                                       "restore_shards rs JOIN "   \
-                                                                       "shards sh ON sh.id = "     \
-                                                                       "rs.shard_id "              \
-                                                                       "JOIN shard_backups sb ON " \
-                                                                       "sb.id = "                  \
-                                                                       "rs.shard_backup_id WHERE " \
-                                                                       "rs.restore_id = r.id) s "  \
-                                                                       "ON true "
+    "SELECT r.id, d.name AS database, r.backup_id, r.mode, r.state, r.directory, r.first_port,"    \
+    " r.created_at, r.started_at, r.finished_at, r.reason, r.message,"                             \
+    " r.created_at AS page_key_1, r.id AS page_key_2, r.stop_requested_at, s.shards,"              \
+    " CASE WHEN r.state IN ('succeeded', 'serving') THEN 1 ELSE coalesce(s.progress, 0) END"       \
+    "  AS progress"                                                                                \
+    " FROM restores r JOIN databases d ON d.id = r.database_id"                                    \
+    " LEFT JOIN LATERAL (" SHARDS ") s ON true "
 
 static Status first_value(StoreTransaction *transaction, Arena *arena, const char *sql,
                           size_t parameter_count, const char *const *parameters,

@@ -15,10 +15,11 @@ static Status read_shards(StoreTransaction *transaction, Arena *arena, RestoreRu
     StoreRows rows;
     RETURN_IF_ERROR(store_query(
         transaction, arena,
-        "SELECT rs.id, rs.shard_id, s.name AS shard_name, s.placement_provider, rs.state, "
-        "rs.reason,"
-        " rs.message, i.id AS instance_id, i.state AS instance_state, i.message AS "
-        "instance_message,"
+        "SELECT rs.id, rs.shard_id, s.name AS shard_name, s.placement_provider, rs.state,"
+        " rs.reason, rs.message, rs.attempt_count,"
+        " coalesce((extract(epoch FROM rs.retry_at - clock_timestamp()) * 1000)::bigint, 0)"
+        "  AS retry_left_ms,"
+        " i.id AS instance_id, i.state AS instance_state, i.message AS instance_message,"
         " i.joined_at IS NOT NULL AS is_joined, i.state <> 'destroyed' AS is_instance_alive,"
         " i.provider_id <> '' AND NOT EXISTS (SELECT FROM servers v"
         "  WHERE v.id::text = split_part(i.provider_id, '/', 1)"
@@ -46,6 +47,8 @@ static Status read_shards(StoreTransaction *transaction, Arena *arena, RestoreRu
                               .is_joined = store_boolean(&rows, i, "is_joined"),
                               .is_home_away = store_boolean(&rows, i, "is_home_away"),
                               .is_instance_alive = store_boolean(&rows, i, "is_instance_alive"),
+                              .attempt_count = store_integer(&rows, i, "attempt_count", 0),
+                              .retry_left_ms = store_integer(&rows, i, "retry_left_ms", 0),
                               .silence_ms = store_integer(&rows, i, "silence_ms", -1)};
     }
     return STATUS_OK;
@@ -58,7 +61,7 @@ Status store_restore_run_lock(StoreTransaction *transaction, Arena *arena, const
     *ret_run = NULL;
     RETURN_IF_ERROR(store_query(
         transaction, arena,
-        "SELECT r.id, r.state, r.mode, r.database_id, d.name AS database_name,"
+        "SELECT r.id, r.state, r.mode, r.database_id, r.backup_id, d.name AS database_name,"
         " r.stop_requested_at IS NOT NULL AS is_stop_requested"
         " FROM restores r JOIN databases d ON d.id = r.database_id WHERE r.id = $1 FOR UPDATE OF r",
         STORE_PARAMETERS(restore_id), &rows, error));
@@ -71,6 +74,7 @@ Status store_restore_run_lock(StoreTransaction *transaction, Arena *arena, const
                         .mode = store_value(&rows, 0, "mode"),
                         .database_id = store_value(&rows, 0, "database_id"),
                         .database_name = store_value(&rows, 0, "database_name"),
+                        .backup_id = store_value(&rows, 0, "backup_id"),
                         .is_stop_requested = store_boolean(&rows, 0, "is_stop_requested")};
     RETURN_IF_ERROR(read_shards(transaction, arena, run, error));
     *ret_run = run;
@@ -123,9 +127,38 @@ Status store_restore_shard_start(StoreTransaction *transaction, const RestoreRun
                              .join_secret_hash = join_secret_hash};
     RETURN_IF_ERROR(store_instance_add(transaction, &intent, error));
     return store_execute(transaction, arena,
-                         "UPDATE restore_shards SET state = 'running', instance_id = $2"
+                         "UPDATE restore_shards SET state = 'running', instance_id = $2,"
+                         " attempt_count = attempt_count + 1, reason = '', message = ''"
                          " WHERE id = $1 AND state = 'pending'",
                          STORE_PARAMETERS(shard->id, instance_id), error);
+}
+
+Status store_restore_shard_retry(StoreTransaction *transaction, const RestoreRun *run,
+                                 const RestoreShardRun *shard, const char *reason,
+                                 const char *message, int64_t delay_ms, Error *error)
+{
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    store_event_add(transaction,
+                    &(StoreEventFields){
+                        .severity = "warning",
+                        .kind = "restore.attempt_lost",
+                        .database = run->database_name,
+                        .backup_id = run->backup_id,
+                        .shard = shard->shard_name,
+                        .subject_id = run->id,
+                        .message = arena_format(arena,
+                                                "try %lld of restoring shard %s of %s ended: %s; "
+                                                "it is tried again on another instance",
+                                                (long long)shard->attempt_count, shard->shard_name,
+                                                run->database_name, message)});
+    return store_execute(
+        transaction, arena,
+        "UPDATE restore_shards SET state = 'pending', reason = $2, message = $3,"
+        " done_bytes = 0, total_bytes = -1,"
+        " retry_at = clock_timestamp() + $4::float8 * interval '1 ms'"
+        " WHERE id = $1 AND state = 'running'",
+        STORE_PARAMETERS(shard->id, reason, message, store_integer_parameter(arena, delay_ms)),
+        error);
 }
 
 Status store_restore_shard_set_state(StoreTransaction *transaction, const char *restore_shard_id,

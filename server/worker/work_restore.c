@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// A restore's run: an instance for each shard; servers are kept until somebody stops them. Written
-// as work_backup.c is: every look reads the run whole; the state is final only when the instances
-// are observed gone.
+// A restore's run: an instance for each shard, another one when it is lost; servers are kept until
+// somebody stops them. Written as work_backup.c is: every look reads the run whole; the state is
+// final only when the instances are observed gone.
 #define LOG_MODULE "worker"
 #include "common/crypto.h"
 #include "common/log.h"
 #include "common/text.h"
+#include "server/service/attempt_sequel.h"
 #include "server/store/store_instance.h"
 #include "server/store/store_work_restore.h"
 #include "server/worker/worker_internal.h"
@@ -16,6 +17,9 @@
 #define LAUNCH_TIMEOUT_MS 120000
 #define LOOK_MS 2000
 #define SERVING_LOOK_MS 5000
+#define ATTEMPT_COUNT_MAX_OF_RESTORE 5
+// From an agent's deadman to the end of its engine, and some more for clocks.
+#define DEADMAN_SLACK_MS 30000
 
 static bool is_state(const RestoreShardRun *shard, const char *state)
 {
@@ -60,6 +64,42 @@ static const char *loss_of(const WorkerOptions *options, const RestoreShardRun *
     return NULL;
 }
 
+// A shard that was served may have been written to: bringing the backup back once more would undo
+// that in silence, so a person must decide.
+static Status replace_or_fail(const WorkStep *step, StoreTransaction *transaction,
+                              const RestoreRun *run, const RestoreShardRun *shard, const char *why,
+                              Error *error)
+{
+    const char *reason = reason_slug(REASON_INSTANCE_LOST);
+    if (is_state(shard, "serving")) {
+        return store_restore_shard_set_state(
+            transaction, shard->id, "failed", reason,
+            arena_format(step->arena, "%s; its server is gone, its files are as it left them", why),
+            error);
+    }
+    if (shard->attempt_count >= ATTEMPT_COUNT_MAX_OF_RESTORE) {
+        return store_restore_shard_set_state(transaction, shard->id, "failed", reason,
+                                             arena_format(step->arena,
+                                                          "%s (try %lld, the last one)", why,
+                                                          (long long)shard->attempt_count),
+                                             error);
+    }
+    return store_restore_shard_retry(transaction, run, shard, reason, why,
+                                     attempt_backoff_ms(reason, shard->attempt_count), error);
+}
+
+// The try before must be over: two of them may not write one directory. Where its end cannot be
+// observed, because its machine is away, the agent's deadman has ended it by then.
+static bool may_start(const WorkStep *step, const RestoreShardRun *shard)
+{
+    if (shard->retry_left_ms > 0) {
+        return false;
+    }
+    bool is_surely_dead =
+        shard->is_home_away && shard->silence_ms > step->options->deadman_ms + DEADMAN_SLACK_MS;
+    return !has_instance(shard) || is_surely_dead;
+}
+
 static Status end_lost(const WorkStep *step, StoreTransaction *transaction, const RestoreRun *run,
                        bool *ret_is_changed, Error *error)
 {
@@ -69,8 +109,7 @@ static Status end_lost(const WorkStep *step, StoreTransaction *transaction, cons
         if (why == NULL) {
             continue;
         }
-        RETURN_IF_ERROR(store_restore_shard_set_state(
-            transaction, shard->id, "failed", reason_slug(REASON_INSTANCE_LOST), why, error));
+        RETURN_IF_ERROR(replace_or_fail(step, transaction, run, shard, why, error));
         RETURN_IF_ERROR(
             store_instance_request_destroy(transaction, shard->instance_id, why, error));
         *ret_is_changed = true;
@@ -79,7 +118,7 @@ static Status end_lost(const WorkStep *step, StoreTransaction *transaction, cons
 }
 
 static Status start_pending(const WorkStep *step, StoreTransaction *transaction,
-                            const RestoreRun *run, Error *error)
+                            const RestoreRun *run, int64_t *next_ms, Error *error)
 {
     int alive = -1;
     for (size_t i = 0; i < run->shard_count; i++) {
@@ -87,6 +126,11 @@ static Status start_pending(const WorkStep *step, StoreTransaction *transaction,
         char instance_id[UUID_TEXT_SIZE];
         uint8_t hash[SHA256_SIZE];
         if (!is_state(shard, "pending")) {
+            continue;
+        }
+        if (!may_start(step, shard)) {
+            *next_ms =
+                shard->retry_left_ms > 0 ? MIN(*next_ms, shard->retry_left_ms + 10) : *next_ms;
             continue;
         }
         if (alive < 0) {
@@ -189,7 +233,7 @@ static Status look(const WorkStep *step, StoreTransaction *transaction, const Re
     }
     if (open > 0) {
         RETURN_IF_ERROR(store_restore_run_set_state(transaction, run, "running", "", "", error));
-        RETURN_IF_ERROR(start_pending(step, transaction, run, error));
+        RETURN_IF_ERROR(start_pending(step, transaction, run, ret_next_ms, error));
         return destroy_done(transaction, run, true, error);
     }
     bool are_servers_wanted = serving > 0 && count_state(run, "failed") == 0;

@@ -4,10 +4,11 @@
 import json
 import os
 import shutil
+import signal
 import socket
 
 import pytest
-from holdfast_harness import ApiError, cli, free_port, free_port_run, ledger, servers
+from holdfast_harness import ApiError, cli, free_port, free_port_run, ledger, processes_below, servers
 
 
 @pytest.mark.parametrize("engine", ["mariadb", "mysql", "postgresql"])
@@ -163,3 +164,38 @@ def test_restores_several_shards_on_given_ports(holdfast):
     assert [shard["port"] for shard in done["shards"]] == [first, first + 1]
     holdfast.stop_restore(done)
     holdfast.wait_clean()
+    lose_agents_of_restores(holdfast)
+
+
+def lose_agents_of_restores(holdfast):
+    """kill -9 of an agent that restores: another one does it. Of one that serves: its server ends with it."""
+    place = os.path.join(holdfast.home, "again")
+    servers.make_directory(place)
+    created = holdfast.post("/v1/restores", {"database": "shop", "mode": "directory", "directory": place})
+    holdfast.wait("/v1/instances", lambda _: kill_agents(holdfast, 1), 30)
+    done = holdfast.wait(f"/v1/restores/{created['id']}", lambda value: value["state"] not in ("pending", "running"))
+    assert done["state"] == "succeeded", f"{json.dumps(done, indent=1)}\n{holdfast.server.log_tail()}"
+    assert sorted(shard["attempt_count"] for shard in done["shards"]) == [1, 2], done
+    for shard in done["shards"]:
+        assert "PG_VERSION" in os.listdir(shard["directory"])
+        assert ".holdfast-restore" not in os.listdir(shard["directory"])
+    events = holdfast.get("/v1/events?database=shop&minimum_severity=warning")["events"]
+    assert [event["kind"] for event in events].count("restore.attempt_lost") == 1, events
+    holdfast.wait_clean()
+    served = holdfast.restore(database="shop", first_port=free_port_run(2))
+    assert processes_below(served["directory"])
+    assert kill_agents(holdfast, 2) == 2
+    failed = holdfast.wait(f"/v1/restores/{served['id']}", lambda value: value["state"] != "serving")
+    assert (failed["state"], failed["reason"]) == ("failed", "instance-lost"), failed
+    holdfast.wait_clean()
+    assert not processes_below(served["directory"])
+
+
+def kill_agents(holdfast, count):
+    """Kills up to so many; how many it were."""
+    killed = 0
+    for pid, command in processes_below(holdfast.server.instances).items():
+        if "holdfast-agent" in command.split(" ")[0] and "--child" not in command and killed < count:
+            os.kill(pid, signal.SIGKILL)
+            killed += 1
+    return killed

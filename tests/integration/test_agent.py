@@ -27,6 +27,7 @@ from tests.harness.free_port import free_port  # noqa: E402
 
 AGENT = os.environ["HOLDFAST_AGENT"]
 PREPARE = os.environ["HOLDFAST_AGENT_PREPARE"]
+MARK = ".holdfast-restore"  # in a restore's target while it is not the person's yet
 ENGINES = {
     "mariadb": (servers.MariadbServer, types_pb2.ENGINE_MARIADB),
     "mysql": (servers.MysqlServer, types_pb2.ENGINE_MYSQL),
@@ -100,6 +101,13 @@ def rows_at(engine, port, **how):
 
 def expected_rows(count):
     return [count, count * (count - 1) // 2, count - 1]
+
+
+def wait_unmarked(target):
+    deadline = time.monotonic() + 30
+    while MARK in os.listdir(target):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 class Lineage:
@@ -290,6 +298,9 @@ def test_seed_then_increment_then_restore(agents, home, sources, engine):
     }
     server.server.say(restore=assignment)
     done = server.server.wait_for("restore_done")
+    assert MARK in os.listdir(target), "until the server has taken it, it is ours"
+    server.server.say(restore_reply={"is_accepted": True})
+    wait_unmarked(target)
     assert done.port == port and done.size_bytes == commit.size_bytes and done.start_ms > 0
     assert rows_at(engine, port) == expected_rows(count + 100)
     server.server.say(stop={"why": "enough"})
@@ -308,19 +319,41 @@ def test_seed_then_increment_then_restore(agents, home, sources, engine):
     own = agents()  # a server without a place of its own: everything goes with the instance
     own.server.say(restore={**assignment, "restore_id": str(uuid.uuid4()), "directory": "", "port": port})
     own.server.wait_for("restore_done")
+    own.server.say(restore_reply={"is_accepted": True})
     assert rows_at(engine, port) == expected_rows(count + 100)
     assert os.listdir(os.path.join(own.directory, "data"))
     own.server.say(stop={"why": "enough"})
     assert own.wait() == 0, own.log()
 
-    plain = agents()
     target = os.path.join(os.path.dirname(target), "plain")
-    plain.server.say(restore={**assignment, "restore_id": str(uuid.uuid4()), "directory": target, "port": 0})
-    plain.server.wait_for("restore_done")
-    assert plain.engines() == []
-    plain.server.say(stop={"why": "enough"})
-    assert plain.wait() == 0, plain.log()
+    restore_after_kills(agents, {**assignment, "directory": target, "port": port}, port)
     assert os.listdir(target) and not [name for name in os.listdir(os.path.dirname(target)) if "partial" in name]
+
+
+def restore_after_kills(agents, assignment, port):
+    """One restore that loses its agents: while it serves to nobody yet, and when all is done but not yet said."""
+    target = assignment["directory"]
+    killed = agents()
+    killed.server.say(restore=assignment)
+    killed.server.wait_for("restore_done")
+    killed.process.kill()
+    killed.process.wait()
+    killed.wait_no_engines()
+    assert MARK in os.listdir(target)
+
+    stranger = agents()  # another restore into the same place: what is there is not its own
+    stranger.server.say(restore={**assignment, "restore_id": str(uuid.uuid4())})
+    assert stranger.server.wait_for("failed").reason == "target-not-empty"
+    assert MARK in os.listdir(target)
+
+    again = agents()
+    again.server.say(restore={**assignment, "port": 0})
+    again.server.wait_for("restore_done")
+    assert again.engines() == []
+    again.server.say(restore_reply={"is_accepted": True})
+    again.server.say(stop={"why": "enough"})
+    assert again.wait() == 0, again.log()
+    assert MARK not in os.listdir(target)
 
 
 def test_a_killed_restore_leaves_nothing_outside_its_instance(agents, home, sources):

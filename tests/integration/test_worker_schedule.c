@@ -385,18 +385,97 @@ static void test_restored_servers_serve_until_they_are_stopped(void **state)
     worker_fixture_free(fixture);
 }
 
-static void test_a_restore_whose_instance_disappears_fails(void **state)
+static FakeAgent *lose(WorkerFixture *fixture, FakeAgent *agent)
+{
+    fake_driver_drop(fixture->driver, agent->instance_id);
+    fake_agent_disconnect(agent);
+    return fake_agent_assigned(fixture);
+}
+
+static bool is_taken(FakeAgent *agent)
+{
+    Holdfast__V1__ServerMessage *reply =
+        fake_agent_receive(agent, HOLDFAST__V1__SERVER_MESSAGE__MESSAGE_RESTORE_REPLY, 10000);
+    assert_non_null(reply);
+    return reply->restore_reply->is_accepted;
+}
+
+// The one that was thought lost comes back, and is not believed; the other one does it.
+static void test_a_restore_whose_instance_is_lost_is_tried_again(void **state)
 {
     WorkerFixture *fixture = worker_fixture_new(*state, 1);
     worker_fixture_start(fixture);
     run_backup(fixture);
     CLEANUP_FREE char *id = start_restore(fixture, "directory", 0);
+    FakeAgent *lost = fake_agent_assigned(fixture);
+    fake_driver_drop(fixture->driver, lost->instance_id); // its stream stays, as a zombie's may
+    run_sql(fixture, "UPDATE instances SET last_seen_at = now() - interval '1 hour',"
+                     " joined_at = now() - interval '1 hour',"
+                     " created_at = now() - interval '1 hour' WHERE purpose = 'restore'");
+    run_sql(fixture, "UPDATE servers SET started_at = now() - interval '1 hour'");
     FakeAgent *agent = fake_agent_assigned(fixture);
+    assert_string_equal(agent->restore->restore_id, lost->restore->restore_id);
+    assert_string_not_equal(agent->instance_id, lost->instance_id);
+    say_restored(lost, 0);
+    assert_false(is_taken(lost));
+    fake_agent_fail(lost, REASON_INTERNAL, "a zombie's word");
+    assert_int_equal(number(fixture, "SELECT count(*) FROM restore_shards WHERE state = 'running'"
+                                     " AND attempt_count = 2"),
+                     1);
+    say_restored(agent, 0);
+    assert_true(is_taken(agent));
+    say_restored(agent, 0); // the answer got lost: the same one again
+    assert_true(is_taken(agent));
+    worker_fixture_wait(fixture, "SELECT count(*) FROM restores WHERE state = 'succeeded'", 1);
+    assert_int_equal(number(fixture, "SELECT count(*) FROM events WHERE severity = 'warning'"
+                                     " AND kind = 'restore.attempt_lost' AND shard = '0'"),
+                     1);
+    assert_int_equal(number(fixture, "SELECT count(*) FROM instances WHERE state <> 'destroyed'"),
+                     0);
+    fake_agent_free(lost);
+    fake_agent_free(agent);
+    worker_fixture_free(fixture);
+}
+
+static void test_a_restore_is_not_tried_for_ever(void **state)
+{
+    WorkerFixture *fixture = worker_fixture_new(*state, 1);
+    worker_fixture_start(fixture);
+    run_backup(fixture);
+    CLEANUP_FREE char *id = start_restore(fixture, "directory", 0);
+    FakeAgent *first = fake_agent_assigned(fixture);
+    FakeAgent *second = lose(fixture, first);
+    run_sql(fixture, "UPDATE restore_shards SET attempt_count = 5"); // as after three more
+    fake_driver_drop(fixture->driver, second->instance_id);
+    fake_agent_disconnect(second);
+    worker_fixture_wait(fixture,
+                        "SELECT count(*) FROM restores WHERE state = 'failed'"
+                        " AND reason = 'instance-lost' AND message LIKE '%try 5, the last one%'",
+                        1);
+    fake_agent_free(first);
+    fake_agent_free(second);
+    worker_fixture_free(fixture);
+}
+
+// Whoever used the server may have changed what it served: starting over would undo that.
+static void test_a_server_that_is_lost_is_not_restored_over(void **state)
+{
+    WorkerFixture *fixture = worker_fixture_new(*state, 1);
+    worker_fixture_start(fixture);
+    run_backup(fixture);
+    CLEANUP_FREE char *id = start_restore(fixture, "server", 45678);
+    FakeAgent *agent = fake_agent_assigned(fixture);
+    say_restored(agent, 45678);
+    assert_true(is_taken(agent));
+    worker_fixture_wait(fixture, "SELECT count(*) FROM restores WHERE state = 'serving'", 1);
     fake_driver_drop(fixture->driver, agent->instance_id);
     fake_agent_disconnect(agent);
-    worker_fixture_wait(
-        fixture,
-        "SELECT count(*) FROM restores WHERE state = 'failed' AND reason = 'instance-lost'", 1);
+    worker_fixture_wait(fixture,
+                        "SELECT count(*) FROM restores WHERE state = 'failed'"
+                        " AND reason = 'instance-lost' AND message LIKE '%its server is gone%'",
+                        1);
+    assert_int_equal(number(fixture, "SELECT count(*) FROM instances WHERE purpose = 'restore'"),
+                     1);
     fake_agent_free(agent);
     worker_fixture_free(fixture);
 }
@@ -475,7 +554,9 @@ int main(void)
         WORKER_TEST(test_work_bound_to_a_server_is_done_there),
         WORKER_TEST(test_retention_removes_what_is_not_kept),
         WORKER_TEST(test_restored_servers_serve_until_they_are_stopped),
-        WORKER_TEST(test_a_restore_whose_instance_disappears_fails),
+        WORKER_TEST(test_a_restore_whose_instance_is_lost_is_tried_again),
+        WORKER_TEST(test_a_restore_is_not_tried_for_ever),
+        WORKER_TEST(test_a_server_that_is_lost_is_not_restored_over),
         WORKER_TEST(test_the_limit_of_instances_holds),
         WORKER_TEST(test_the_sweep_ends_what_the_store_does_not_know),
         WORKER_TEST(test_the_sweep_freezes_when_it_knows_nothing),

@@ -352,6 +352,36 @@ static void test_clears_what_left_the_process_group(void **state)
     assert_true(terminate(fixture) < GRACE_MS); // nobody is there who could be asked
 }
 
+// A restored server works in a directory that is not the instance's, so the instance is gone only
+// when that server is.
+static void test_finds_an_engine_that_serves_from_elsewhere(void **state)
+{
+    Fixture *fixture = *state;
+    set_mode(fixture, "serves");
+    pid_t pid = launch(fixture);
+    wait_for_processes(fixture, 2);
+    assert_int_equal(kill(pid, SIGKILL), 0);
+    wait_for_processes(fixture, 1);
+    LocalProcess found[16];
+    int64_t deadline_ms = clock_monotonic_ms() + 10000;
+    for (;;) { // on its way there it passes through the instance's directory
+        char link[64];
+        char place[16] = "";
+        assert_int_equal(processes(fixture, found), 1);
+        (void)snprintf(link, sizeof(link), "/proc/%d/cwd", (int)found[0].identity.pid);
+        if (readlink(link, place, sizeof(place) - 1) == 1 && !found[0].is_at_root) {
+            break;
+        }
+        assert_true(clock_monotonic_ms() < deadline_ms);
+        clock_sleep_ms(5);
+    }
+    bool is_running = true;
+    assert_true(is_listed(fixture, &is_running));
+    assert_false(is_running);
+    (void)terminate(fixture);
+    assert_false(process_is_alive(&found[0].identity));
+}
+
 static void test_kills_one_that_does_not_listen(void **state)
 {
     Fixture *fixture = *state;
@@ -447,6 +477,7 @@ int main(void)
         LOCAL_TEST(test_goes_on_after_a_kill_at_each_step),
         LOCAL_TEST(test_never_touches_a_recycled_pid),
         LOCAL_TEST(test_clears_what_left_the_process_group),
+        LOCAL_TEST(test_finds_an_engine_that_serves_from_elsewhere),
         LOCAL_TEST(test_kills_one_that_does_not_listen),
         LOCAL_TEST(test_does_not_launch_what_has_ended),
         LOCAL_TEST(test_keeps_the_last_logs),
