@@ -166,6 +166,25 @@ Holdfast__V1__ServerMessage *fake_agent_receive(FakeAgent *agent,
     return message;
 }
 
+bool fake_agent_take_assignment(FakeAgent *agent, int64_t deadline_ms)
+{
+    while (agent->backup == NULL && agent->restore == NULL) {
+        (void)pthread_mutex_lock(&agent->mutex);
+        Holdfast__V1__ServerMessage *backup =
+            take(agent, HOLDFAST__V1__SERVER_MESSAGE__MESSAGE_BACKUP);
+        Holdfast__V1__ServerMessage *restore =
+            backup != NULL ? NULL : take(agent, HOLDFAST__V1__SERVER_MESSAGE__MESSAGE_RESTORE);
+        (void)pthread_mutex_unlock(&agent->mutex);
+        agent->backup = backup != NULL ? backup->backup : NULL;
+        agent->restore = restore != NULL ? restore->restore : NULL;
+        if (clock_monotonic_ms() > deadline_ms) {
+            return false;
+        }
+        clock_sleep_ms(2);
+    }
+    return true;
+}
+
 FakeAgent *fake_agent_assigned(WorkerFixture *fixture)
 {
     Error error = {0};
@@ -177,20 +196,8 @@ FakeAgent *fake_agent_assigned(WorkerFixture *fixture)
     assert_non_null(joined);
     (void)snprintf(agent->session_token, sizeof(agent->session_token), "%s",
                    joined->joined->session_token);
-    int64_t deadline_ms = clock_monotonic_ms() + WAIT_MS;
-    while (agent->backup == NULL && agent->restore == NULL) {
-        (void)pthread_mutex_lock(&agent->mutex);
-        Holdfast__V1__ServerMessage *backup =
-            take(agent, HOLDFAST__V1__SERVER_MESSAGE__MESSAGE_BACKUP);
-        Holdfast__V1__ServerMessage *restore =
-            backup != NULL ? NULL : take(agent, HOLDFAST__V1__SERVER_MESSAGE__MESSAGE_RESTORE);
-        (void)pthread_mutex_unlock(&agent->mutex);
-        agent->backup = backup != NULL ? backup->backup : NULL;
-        agent->restore = restore != NULL ? restore->restore : NULL;
-        if (clock_monotonic_ms() > deadline_ms) {
-            fail_msg("instance %s got no assignment", agent->instance_id);
-        }
-        clock_sleep_ms(2);
+    if (!fake_agent_take_assignment(agent, clock_monotonic_ms() + WAIT_MS)) {
+        fail_msg("instance %s got no assignment", agent->instance_id);
     }
     return agent;
 }

@@ -45,6 +45,25 @@ static void add_database(WorkerFixture *fixture, int shard_count)
     buffer_done(&text);
 }
 
+WorkerOptions worker_fixture_options(const Secret *secret_key)
+{
+    return (WorkerOptions){.server_id = WORKER_FIXTURE_SERVER_ID,
+                           .secret_key = secret_key,
+                           .certificate_pem = "pem",
+                           .certificate_name = "holdfast",
+                           .agent_address = "127.0.0.1:1",
+                           .agent_program = "/bin/false",
+                           .thread_count = 3,
+                           .instance_count_max = 8,
+                           .deadman_ms = 5000,
+                           .lifetime_ms = 60000,
+                           .attempt_lease_ms = 60000,
+                           .barrier_timeout_ms = 60000,
+                           .sweep_interval_ms = 1000,
+                           .idempotency_keep_ms = 86400000,
+                           .event_keep_ms = 86400000};
+}
+
 WorkerFixture *worker_fixture_new(ServiceFixture *base, int shard_count)
 {
     WorkerFixture *fixture = mem_alloc(sizeof(*fixture));
@@ -63,26 +82,13 @@ WorkerFixture *worker_fixture_new(ServiceFixture *base, int shard_count)
                                      .memory_bytes = 1 << 20};
     assert_ok(agent_sessions_new(&sessions, &fixture->sessions, &error), &error);
     fixture->provisioner = provisioner_new();
-    fixture->driver = fake_driver_new();
+    fixture->driver_path = string_format("%s/machines%d", base->directory, base->database_count);
+    fixture->driver = fake_driver_new(fixture->driver_path);
     provisioner_add(fixture->provisioner, fake_driver_base(fixture->driver));
-    fixture->options = (WorkerOptions){.store = base->store,
-                                       .server_id = WORKER_FIXTURE_SERVER_ID,
-                                       .secret_key = &base->secret_key,
-                                       .certificate_pem = "pem",
-                                       .certificate_name = "holdfast",
-                                       .agent_address = "127.0.0.1:1",
-                                       .agent_program = "/bin/false",
-                                       .provisioner = fixture->provisioner,
-                                       .repositories = fixture->repositories,
-                                       .thread_count = 3,
-                                       .instance_count_max = 8,
-                                       .deadman_ms = 5000,
-                                       .lifetime_ms = 60000,
-                                       .attempt_lease_ms = 60000,
-                                       .barrier_timeout_ms = 60000,
-                                       .sweep_interval_ms = 1000,
-                                       .idempotency_keep_ms = 86400000,
-                                       .event_keep_ms = 86400000};
+    fixture->options = worker_fixture_options(&base->secret_key);
+    fixture->options.store = base->store;
+    fixture->options.provisioner = fixture->provisioner;
+    fixture->options.repositories = fixture->repositories;
     return fixture;
 }
 
@@ -106,6 +112,7 @@ void worker_fixture_free(WorkerFixture *fixture)
     provisioner_free(fixture->provisioner);
     repository_cache_free(fixture->repositories);
     mem_free(fixture->repository_directory);
+    mem_free(fixture->driver_path);
     mem_free(fixture);
 }
 

@@ -21,12 +21,15 @@ typedef struct WorkerFixture {
     Worker *worker;     // NULL: not started
     WorkerOptions options;
     char *repository_directory;
+    char *driver_path; // the driver's memory
 } WorkerFixture;
 
 // On a fixture that service_fixture_setup has prepared. Makes credential "source", repository
 // "main" and database "shop" (postgresql) with `shard_count` shards "0", "1" ...
 WorkerFixture *worker_fixture_new(ServiceFixture *base, int shard_count);
 void worker_fixture_free(WorkerFixture *fixture); // stops the worker
+// What a worker of the fixture is started with, but for its store, provisioner and repositories.
+WorkerOptions worker_fixture_options(const Secret *secret_key);
 void worker_fixture_start(WorkerFixture *fixture);
 void worker_fixture_stop(WorkerFixture *fixture);
 
@@ -34,6 +37,7 @@ void worker_fixture_stop(WorkerFixture *fixture);
 void fake_driver_drop(FakeDriver *driver, const char *instance_id); // disappears by itself
 void fake_driver_add(FakeDriver *driver, const char *instance_id);  // something nobody asked for
 size_t fake_driver_count(FakeDriver *driver);
+size_t fake_driver_launches(FakeDriver *driver);               // instances, ever
 size_t fake_driver_terminations(FakeDriver *driver);           // calls so far
 void fake_driver_fail_launches(FakeDriver *driver, int count); // the next ones fail
 
@@ -68,6 +72,8 @@ Status fake_agent_say(FakeAgent *agent, Holdfast__V1__AgentMessage__MessageCase 
 Holdfast__V1__ServerMessage *fake_agent_receive(FakeAgent *agent,
                                                 Holdfast__V1__ServerMessage__MessageCase kind,
                                                 int64_t timeout_ms);
+// Waits for the assignment of one that has joined. False: none came.
+bool fake_agent_take_assignment(FakeAgent *agent, int64_t deadline_ms);
 // Connects, joins and takes its assignment.
 FakeAgent *fake_agent_assigned(WorkerFixture *fixture);
 void fake_agent_phase(FakeAgent *agent, Holdfast__V1__Phase phase);

@@ -437,130 +437,6 @@ static void test_the_join_secret_works_once(void **state)
     worker_fixture_free(fixture);
 }
 
-typedef struct Saboteur {
-    WorkerFixture *fixture;
-    atomic_bool is_done;
-    int kills;
-} Saboteur;
-
-static void *sabotage_main(void *context)
-{
-    Saboteur *saboteur = context;
-    while (!atomic_load(&saboteur->is_done)) {
-        CLEANUP_FREE char *count = service_fixture_sql(
-            saboteur->fixture->base,
-            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'test'"
-            " AND state <> 'idle' OR (application_name = 'test' AND random() < 0.3)");
-        saboteur->kills++;
-        clock_sleep_ms(20 + saboteur->kills * 7 % 60);
-    }
-    return NULL;
-}
-
-// An agent repeats what was not answered, on a new stream, as the real one does.
-static void say_until_ok(FakeAgent *agent, Holdfast__V1__AgentMessage__MessageCase kind,
-                         ProtobufCMessage *message)
-{
-    int64_t deadline_ms = clock_monotonic_ms() + 30000;
-    for (;;) {
-        Error error = {0};
-        if (fake_agent_say(agent, kind, message, &error) == STATUS_OK) {
-            return;
-        }
-        if (clock_monotonic_ms() > deadline_ms) {
-            fail_msg("%s", error.message);
-        }
-        fake_agent_disconnect(agent);
-        fake_agent_connect(agent);
-        while (fake_agent_join(agent, agent->session_token, agent->backup->attempt_id, &error) !=
-               STATUS_OK) {
-            assert_true(clock_monotonic_ms() < deadline_ms);
-            clock_sleep_ms(20);
-        }
-    }
-}
-
-static FakeAgent *assigned_under_fire(WorkerFixture *fixture)
-{
-    FakeAgent *agent = fake_agent_wait(fixture);
-    int64_t deadline_ms = clock_monotonic_ms() + 30000;
-    Error error = {0};
-    while (agent->backup == NULL) {
-        assert_true(clock_monotonic_ms() < deadline_ms);
-        fake_agent_disconnect(agent);
-        fake_agent_connect(agent);
-        if (fake_agent_join(agent, agent->join_secret, "", &error) != STATUS_OK) {
-            clock_sleep_ms(20);
-            continue;
-        }
-        Holdfast__V1__ServerMessage *joined =
-            fake_agent_receive(agent, HOLDFAST__V1__SERVER_MESSAGE__MESSAGE_JOINED, 1000);
-        assert_non_null(joined);
-        (void)snprintf(agent->session_token, sizeof(agent->session_token), "%s",
-                       joined->joined->session_token);
-        Holdfast__V1__ServerMessage *message =
-            fake_agent_receive(agent, HOLDFAST__V1__SERVER_MESSAGE__MESSAGE_BACKUP, 3000);
-        agent->backup = message != NULL ? message->backup : NULL;
-    }
-    return agent;
-}
-
-static void run_under_fire(FakeAgent *agent)
-{
-    static const Holdfast__V1__Phase phases[] = {
-        HOLDFAST__V1__PHASE__PHASE_SEED, HOLDFAST__V1__PHASE__PHASE_START,
-        HOLDFAST__V1__PHASE__PHASE_REPLAY, HOLDFAST__V1__PHASE__PHASE_READY};
-    for (size_t i = 0; i < ARRAY_COUNT(phases); i++) {
-        Holdfast__V1__PhaseStarted started = HOLDFAST__V1__PHASE_STARTED__INIT;
-        started.phase = phases[i];
-        say_until_ok(agent, HOLDFAST__V1__AGENT_MESSAGE__MESSAGE_PHASE_STARTED, &started.base);
-    }
-    int64_t deadline_ms = clock_monotonic_ms() + 30000;
-    while (fake_agent_receive(agent, HOLDFAST__V1__SERVER_MESSAGE__MESSAGE_TAKE_CHECKPOINT, 500) ==
-           NULL) {
-        Holdfast__V1__Progress progress = HOLDFAST__V1__PROGRESS__INIT;
-        say_until_ok(agent, HOLDFAST__V1__AGENT_MESSAGE__MESSAGE_PROGRESS, &progress.base);
-        assert_true(clock_monotonic_ms() < deadline_ms);
-    }
-    Holdfast__V1__CheckpointTaken taken = HOLDFAST__V1__CHECKPOINT_TAKEN__INIT;
-    taken.position = (char *)(uintptr_t) "0/1";
-    say_until_ok(agent, HOLDFAST__V1__AGENT_MESSAGE__MESSAGE_CHECKPOINT_TAKEN, &taken.base);
-    Holdfast__V1__CommitRequest request;
-    fake_agent_publish(agent, &request);
-    say_until_ok(agent, HOLDFAST__V1__AGENT_MESSAGE__MESSAGE_COMMIT_REQUEST, &request.base);
-}
-
-// Connections to PostgreSQL are cut all the time, in the middle of transactions and of commits:
-// steps fail at every place there is, their outcome is sometimes not known, and the run ends as if
-// nothing had been.
-static void test_survives_the_loss_of_connections_at_any_moment(void **state)
-{
-    WorkerFixture *fixture = worker_fixture_new(*state, 1);
-    fixture->options.work_lease_ms = 1000;
-    worker_fixture_start(fixture);
-    Saboteur saboteur = {.fixture = fixture};
-    pthread_t thread;
-    for (int round = 0; round < 5; round++) {
-        CLEANUP_FREE char *backup_id = worker_fixture_start_backup(fixture);
-        CLEANUP_FREE char *over = string_format(
-            "SELECT count(*) FROM backups WHERE id = '%s' AND state = 'succeeded'", backup_id);
-        atomic_store(&saboteur.is_done, false);
-        assert_int_equal(pthread_create(&thread, NULL, sabotage_main, &saboteur), 0);
-        FakeAgent *agent = assigned_under_fire(fixture);
-        run_under_fire(agent);
-        fake_agent_free(agent);
-        worker_fixture_wait(fixture, over, 1);
-        atomic_store(&saboteur.is_done, true);
-        (void)pthread_join(thread, NULL);
-    }
-    assert_true(saboteur.kills > 10);
-    assert_int_equal(number(fixture, "SELECT count(*) FROM attempts"), 5);
-    assert_int_equal(number(fixture, "SELECT count(*) FROM instances WHERE state <> 'destroyed'"),
-                     0);
-    assert_int_equal(fake_driver_count(fixture->driver), 0);
-    worker_fixture_free(fixture);
-}
-
 int main(void)
 {
     scratch_postgres_drop_root();
@@ -577,7 +453,6 @@ int main(void)
         WORKER_TEST(test_launches_are_tried_again_and_then_given_up),
         WORKER_TEST(test_the_barrier_does_not_wait_for_ever),
         WORKER_TEST(test_the_join_secret_works_once),
-        WORKER_TEST(test_survives_the_loss_of_connections_at_any_moment),
     };
     return cmocka_run_group_tests(tests, service_fixture_group_setup,
                                   service_fixture_group_teardown);
