@@ -110,11 +110,11 @@ Status offline_open(const OfflineOptions *options, Repository **ret_repository, 
 {
     RETURN_IF_ERROR(offline_need(options->repository, "--repository", error));
     RETURN_IF_ERROR(offline_need(options->key_file, "--key-file", error));
-    CLEANUP(secret_done) Secret key = {0};
+    CLEANUP(key_wrapper_freep) KeyWrapper *wrapper = NULL;
     Storage *storage = NULL;
-    RETURN_IF_ERROR(key_file_read(options->key_file, &key, error));
+    RETURN_IF_ERROR(key_wrapper_open(options->key_file, &wrapper, error));
     RETURN_IF_ERROR(storage_open(options->repository, &storage, error));
-    return repository_open(storage, &key, ret_repository, error);
+    return repository_open(storage, TAKE_PTR(wrapper), ret_repository, error);
 }
 
 static void cancel(int number)

@@ -31,15 +31,18 @@ static void print_object(const Cli *cli, const Json *object)
 
 static Status run_create_key(Cli *cli, const OfflineOptions *options, Error *error)
 {
-    CLEANUP(secret_done) Secret key = {0};
-    char fingerprint[17];
+    CLEANUP(key_wrapper_freep) KeyWrapper *wrapper = NULL;
     RETURN_IF_ERROR(offline_need(options->key_file, "--key-file", error));
-    RETURN_IF_ERROR(key_file_create(options->key_file, error));
-    RETURN_IF_ERROR(key_file_read(options->key_file, &key, error));
-    key_fingerprint(&key, fingerprint);
+    RETURN_IF_ERROR(key_location_check(options->key_file, error));
+    if (!key_location_is_file(options->key_file)) {
+        error_set(error, REASON_INVALID, "'%s' is not a file", options->key_file);
+        return error_hint(error, "a service's keys are made with the service's own tools");
+    }
+    RETURN_IF_ERROR(key_file_create(key_location_path(options->key_file), error));
+    RETURN_IF_ERROR(key_wrapper_open(options->key_file, &wrapper, error));
     CLEANUP(json_freep) Json *result = json_new_object();
     json_set_text(result, "key_file", options->key_file);
-    json_set_text(result, "fingerprint", fingerprint);
+    json_set_text(result, "fingerprint", key_wrapper_id(wrapper));
     print_object(cli, result);
     if (!cli->is_json) {
         (void)printf(
@@ -53,18 +56,16 @@ static Status run_init(Cli *cli, const OfflineOptions *options, Error *error)
 {
     RETURN_IF_ERROR(offline_need(options->repository, "--repository", error));
     RETURN_IF_ERROR(offline_need(options->key_file, "--key-file", error));
-    CLEANUP(secret_done) Secret key = {0};
+    CLEANUP(key_wrapper_freep) KeyWrapper *wrapper = NULL;
     CLEANUP(repository_freep) Repository *repository = NULL;
     Storage *storage = NULL;
-    RETURN_IF_ERROR(key_file_read(options->key_file, &key, error));
+    RETURN_IF_ERROR(key_wrapper_open(options->key_file, &wrapper, error));
     RETURN_IF_ERROR(storage_open(options->repository, &storage, error));
-    RETURN_IF_ERROR(repository_create(storage, &key, &repository, error));
-    char fingerprint[17];
-    key_fingerprint(&key, fingerprint);
+    RETURN_IF_ERROR(repository_create(storage, TAKE_PTR(wrapper), &repository, error));
     CLEANUP(json_freep) Json *result = json_new_object();
     set_id(result, repository);
     json_set_text(result, "location", storage_describe(repository_storage(repository)));
-    json_set_text(result, "key_fingerprint", fingerprint);
+    json_set_text(result, "key_fingerprint", key_wrapper_id(repository_wrapper(repository)));
     print_object(cli, result);
     return STATUS_OK;
 }

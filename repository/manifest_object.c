@@ -240,6 +240,18 @@ Status manifest_read(Repository *repository, const DataKey *key, const char *sha
                            ret_manifest, error);
 }
 
+Status manifest_data_key(Repository *repository, const char *database_id, const char *shard_id,
+                         const char *manifest_id, DataKey *ret_key, Error *error)
+{
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    uint8_t *data = NULL;
+    size_t size = 0;
+    DocumentHeader header;
+    RETURN_IF_ERROR(
+        fetch_manifest(repository, shard_id, manifest_id, arena, &data, &size, &header, error));
+    return repository_data_key_by_id(repository, database_id, header.key_id, ret_key, error);
+}
+
 Status manifest_open(Repository *repository, const char *database_id, const char *shard_id,
                      const char *manifest_id, Arena *arena, DataKey *ret_key,
                      Manifest **ret_manifest, Error *error)

@@ -3,8 +3,10 @@
 //
 // Everything needed to restore is here and in the key file: no server, no PostgreSQL. Objects are
 // immutable.
-//   repository                                    what this is: format, id, key file's fingerprint
-//   keys/<database id>/<key id>                   the database's data key, wrapped by the key file
+//   repository                                    what this is: format and id
+//   wrapping-keys/<wrapping id>                   a key that opens it: a key file's or a service's
+//   keys/<database id>/<key id>                   says that there is this data key
+//   keys/<database id>/<key id>.<wrapping id>     the data key, wrapped by such a key
 //   shards/<shard id>/packs/<epoch>-<pack id>     extents and map nodes, sealed
 //   shards/<shard id>/packs/<pack's name>.<nn>    what is left of a pack that was made smaller
 //   shards/<shard id>/manifests/<manifest id>     the root of one shard backup; the id starts with
@@ -17,6 +19,7 @@
 #include "common/error.h"
 #include "common/json.h"
 #include "common/secret.h"
+#include "repository/key_wrapper.h"
 #include "storage/storage.h"
 
 #include <stdbool.h>
@@ -28,38 +31,64 @@ typedef struct Repository Repository;
 #define REPOSITORY_EXTENT_SIZE (64 * 1024)
 #define MANIFEST_ID_SIZE 46 // "eeeeeeee-uuid" and the NUL
 
-// --- keys ---
-// A key file is one line, "holdfast-key-1:" and 64 hex digits, mode 0600. It wraps data keys.
-Status key_file_create(const char *path, Error *error); // REASON_EXISTS when there is one
-Status key_file_read(const char *path, Secret *ret_key,
-                     Error *error); // REASON_KEY_MISSING, or PRECONDITION when others may read it
-void key_fingerprint(const Secret *key, char ret_text[17]); // safe to show
-
 // --- opening ---
-// Takes ownership of storage, also on failure. `wrapping_key` may be NULL for an agent that is
-// handed data keys.
-Status repository_create(Storage *storage, const Secret *wrapping_key, Repository **ret_repository,
+// Takes ownership of storage and wrapper, also on failure. Without a wrapper the repository gives
+// no data keys: that is for an agent, which is handed them.
+Status repository_create(Storage *storage, KeyWrapper *wrapper, Repository **ret_repository,
                          Error *error); // REASON_EXISTS
-// REASON_REPOSITORY_MISSING, _FORMAT, REASON_KEY_WRONG when wrapping_key is not the repository's.
-Status repository_open(Storage *storage, const Secret *wrapping_key, Repository **ret_repository,
+// REASON_REPOSITORY_MISSING, _FORMAT, REASON_KEY_WRONG when the wrapping key is not one of the
+// repository's.
+Status repository_open(Storage *storage, KeyWrapper *wrapper, Repository **ret_repository,
                        Error *error);
 void repository_free(Repository *repository);
 void repository_freep(Repository **repository);
 const char *repository_id(const Repository *repository);
-Storage *repository_storage(Repository *repository); // borrowed
+Storage *repository_storage(Repository *repository);          // borrowed
+const KeyWrapper *repository_wrapper(Repository *repository); // borrowed; NULL: none
 
-// The newest data key of a database; with may_create one is made (and durably stored) when there is
-// none. Needs the wrapping key.
+// --- data keys ---
+// The newest data key of a database that the wrapping key opens; with may_create one is made (and
+// durably stored) when there is none. Needs the wrapping key.
 typedef struct DataKey {
     char id[37];
     Secret bytes; // AES256_KEY_SIZE
 } DataKey;
 Status repository_data_key(Repository *repository, const char *database_id, bool may_create,
                            DataKey *ret_key, Error *error);
+// REASON_KEY_MISSING says why: never there, destroyed and when, wrapped by another key.
 Status repository_data_key_by_id(Repository *repository, const char *database_id,
                                  const char *key_id, DataKey *ret_key, Error *error);
+// Makes another data key, for the seeds from now on; what is there keeps its key.
+Status repository_data_key_renew(Repository *repository, const char *database_id, DataKey *ret_key,
+                                 Error *error);
 void data_key_done(DataKey *key);
 DataKey data_key_copy(const DataKey *key);
+
+// --- another wrapping key ---
+// Both steps may be killed and repeated at any point, and neither touches data: at every moment one
+// of the two keys opens everything. `storage` and the wrappers are borrowed.
+typedef struct RotateResult {
+    int64_t key_count;       // data keys that are not destroyed
+    int64_t rewrapped_count; // by this call
+    int64_t removed_count;   // wrappings by the old key
+    int64_t lost_count;      // data keys that neither key opens
+} RotateResult;
+// Wraps every data key by `to` as well and makes it a key of the repository.
+Status repository_add_wrapping_key(Storage *storage, KeyWrapper *from, KeyWrapper *to,
+                                   RotateResult *ret_result, Error *error);
+// Makes `from` a key that opens nothing. REASON_PRECONDITION when `to` is not a key of the
+// repository. Who has the repository open with `from` must open it with `to`.
+Status repository_remove_wrapping_key(Storage *storage, KeyWrapper *from, KeyWrapper *to,
+                                      RotateResult *ret_result, Error *error);
+
+// Destroys a database's data keys (or one of them): nothing that was sealed with them can be read
+// by anybody any more. That it happened, and when, stays written. Needs no wrapping key. A place
+// that keeps old versions of objects keeps wrapped keys too.
+typedef struct DestroyResult {
+    int64_t key_count, wrapping_count; // destroyed by this call
+} DestroyResult;
+Status repository_destroy_data_keys(Repository *repository, const char *database_id,
+                                    const char *key_id, DestroyResult *ret_result, Error *error);
 
 // --- manifests ---
 typedef struct Manifest {
@@ -86,6 +115,10 @@ typedef struct Manifest {
 } Manifest;
 Status manifest_read(Repository *repository, const DataKey *key, const char *shard_id,
                      const char *manifest_id, Arena *arena, Manifest **ret_manifest, Error *error);
+// The data key that a manifest says it is sealed with, which its children are sealed with too.
+// Needs the wrapping key.
+Status manifest_data_key(Repository *repository, const char *database_id, const char *shard_id,
+                         const char *manifest_id, DataKey *ret_key, Error *error);
 // As manifest_read, with the data key that the manifest names (needs the wrapping key). ret_key is
 // the caller's to end.
 Status manifest_open(Repository *repository, const char *database_id, const char *shard_id,

@@ -6,9 +6,12 @@
 
 #define OBJECT_KEY_SIZE 160 // the longest key of ours, and the NUL
 
+typedef struct KeyCache KeyCache;
+
 struct Repository {
     Storage *storage;
-    Secret wrapping_key; // empty: this process is handed data keys
+    KeyWrapper *wrapper; // NULL: this process is handed data keys
+    KeyCache *keys;
     char id[UUID_TEXT_SIZE];
 };
 

@@ -444,7 +444,7 @@ Status repository_check(Repository *repository, Progress progress,
                         void (*on_problem)(void *context, const char *object, const Error *problem),
                         void *context, CheckReport *ret_report, Error *error)
 {
-    if (repository->wrapping_key.size == 0) {
+    if (repository->wrapper == NULL) {
         error_set(error, REASON_KEY_MISSING, "the check needs the repository's key file");
         return error_hint(error, "name the key file");
     }

@@ -46,15 +46,22 @@ static Status source_access(const AgentSessions *sessions, const AgentSource *so
     return STATUS_OK;
 }
 
+// With a manifest, the data key that it is sealed with; a seed ("") gets the database's newest.
 static Status repository_access(const AgentSessions *sessions, const AgentRepository *place,
-                                const char *database_id, bool may_create, Arena *arena,
+                                const char *database_id, const char *shard_id,
+                                const char *manifest_id, Arena *arena,
                                 Holdfast__V1__RepositoryAccess **ret_access, Error *error)
 {
     Repository *repository = NULL;
     CLEANUP(data_key_done) DataKey key = {0};
     RETURN_IF_ERROR(repository_cache_get(sessions->options.repositories, place->id, place->location,
                                          place->key_file, &repository, error));
-    RETURN_IF_ERROR(repository_data_key(repository, database_id, may_create, &key, error));
+    if (manifest_id[0] == '\0') {
+        RETURN_IF_ERROR(repository_data_key(repository, database_id, true, &key, error));
+    } else {
+        RETURN_IF_ERROR(
+            manifest_data_key(repository, database_id, shard_id, manifest_id, &key, error));
+    }
     Holdfast__V1__RepositoryAccess *access =
         (void *)message_new(arena, &holdfast__v1__repository_access__descriptor);
     access->location = text_of(arena, place->location);
@@ -77,6 +84,20 @@ static Status read_backup(const AgentSessions *sessions, const char *attempt_id,
                                                       ret_alive, ret_alive_count, error));
     }
     return store_commit(&transaction, error);
+}
+
+// A parent whose key was destroyed or is lost is no parent: an older one, or a seed, goes on.
+static Status name_parent_failure(const BackupAssignmentRow *row, Error *error)
+{
+    bool is_parent_at_fault =
+        error->status == STATUS_DATA_LOSS || error->reason == REASON_KEY_MISSING;
+    if (row->parent_manifest_id[0] == '\0' || !is_parent_at_fault) {
+        return error->status;
+    }
+    Error cause = *error;
+    error_set(error, REASON_PARENT_UNRESTORABLE, "manifest '%s' does not restore (%s): %.1200s",
+              row->parent_manifest_id, reason_slug(cause.reason), cause.message);
+    return error_hint(error, "%s", cause.hint);
 }
 
 static Status make_backup(const AgentSessions *sessions, const char *attempt_id, Arena *arena,
@@ -111,8 +132,11 @@ static Status make_backup(const AgentSessions *sessions, const char *attempt_id,
         assignment->alive_instance_ids[i] = text_of(arena, alive[i]);
     }
     RETURN_IF_ERROR(source_access(sessions, &row->source, arena, &assignment->source, error));
-    RETURN_IF_ERROR(repository_access(sessions, &row->repository, row->database_id, true, arena,
-                                      &assignment->repository, error));
+    if (repository_access(sessions, &row->repository, row->database_id, row->shard_id,
+                          row->parent_manifest_id, arena, &assignment->repository,
+                          error) != STATUS_OK) {
+        return name_parent_failure(row, error);
+    }
     *ret_assignment = assignment;
     return STATUS_OK;
 }
@@ -144,8 +168,8 @@ static Status make_restore(const AgentSessions *sessions, const char *restore_sh
     assignment->directory = text_of(arena, row->directory);
     assignment->port = row->port;
     assignment->memory_bytes = sessions->options.memory_bytes;
-    RETURN_IF_ERROR(repository_access(sessions, &row->repository, row->database_id, false, arena,
-                                      &assignment->repository, error));
+    RETURN_IF_ERROR(repository_access(sessions, &row->repository, row->database_id, row->shard_id,
+                                      row->manifest_id, arena, &assignment->repository, error));
     *ret_assignment = assignment;
     return STATUS_OK;
 }

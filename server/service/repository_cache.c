@@ -8,7 +8,7 @@
 #include <pthread.h>
 
 typedef struct CacheEntry {
-    char *id;
+    char *id, *key_file;
     Repository *repository;
 } CacheEntry;
 
@@ -37,6 +37,7 @@ void repository_cache_free(RepositoryCache *cache)
     for (size_t i = 0; i < cache->count; i++) {
         repository_free(cache->entries[i].repository);
         mem_free(cache->entries[i].id);
+        mem_free(cache->entries[i].key_file);
     }
     mem_free(cache->entries);
     (void)pthread_mutex_destroy(&cache->mutex);
@@ -46,11 +47,11 @@ void repository_cache_free(RepositoryCache *cache)
 static Status open_repository(RepositoryCache *cache, const char *location, const char *key_file,
                               Repository **ret_repository, Error *error)
 {
-    CLEANUP(secret_done) Secret key = {0};
+    CLEANUP(key_wrapper_freep) KeyWrapper *wrapper = NULL;
     Storage *storage = NULL;
-    RETURN_IF_ERROR(key_file_read(key_file, &key, error));
+    RETURN_IF_ERROR(key_wrapper_open(key_file, &wrapper, error));
     RETURN_IF_ERROR(cache->open(location, &storage, error));
-    return repository_open(storage, &key, ret_repository, error);
+    return repository_open(storage, TAKE_PTR(wrapper), ret_repository, error);
 }
 
 Status repository_cache_get(RepositoryCache *cache, const char *id, const char *location,
@@ -60,15 +61,17 @@ Status repository_cache_get(RepositoryCache *cache, const char *id, const char *
     Repository *repository = NULL;
     (void)pthread_mutex_lock(&cache->mutex);
     for (size_t i = 0; i < cache->count && repository == NULL; i++) {
-        repository = text_equal(cache->entries[i].id, id) ? cache->entries[i].repository : NULL;
+        const CacheEntry *entry = &cache->entries[i];
+        bool is_it = text_equal(entry->id, id) && text_equal(entry->key_file, key_file);
+        repository = is_it ? entry->repository : NULL;
     }
     if (repository == NULL) {
         status = open_repository(cache, location, key_file, &repository, error);
         if (status == STATUS_OK) {
             cache->entries =
                 mem_realloc_array(cache->entries, cache->count + 1, sizeof(CacheEntry));
-            cache->entries[cache->count++] =
-                (CacheEntry){.id = string_copy(id), .repository = repository};
+            cache->entries[cache->count++] = (CacheEntry){
+                .id = string_copy(id), .key_file = string_copy(key_file), .repository = repository};
         }
     }
     (void)pthread_mutex_unlock(&cache->mutex);

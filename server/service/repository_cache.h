@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Opened repositories, by id: opening reads the key file and the repository's own record, which
-// need not happen for every step. Thread-safe.
+// Opened repositories, by id and key: opening reads the key file and the repository's own record,
+// which need not happen for every step. After a rotation a repository is opened again with its new
+// key. Thread-safe.
 #pragma once
 
 #include "repository/repository.h"

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/file.h"
+#include "common/memory.h"
 #include "common/text.h"
 #include "repository/repository.h"
 #include "server/service/service_internal.h"
@@ -39,6 +40,16 @@ static Status normalize_location(ServiceCall *call, const char *location, const 
     return STATUS_OK;
 }
 
+// An absolute path, or the location of a service's key.
+static Status check_key_location(const char *field, const char *location, Error *error)
+{
+    if (key_location_is_file(location) || location[0] == '\0') {
+        return check_absolute_path(field, key_location_path(location), error);
+    }
+    return key_location_check(location, error) == STATUS_OK ? STATUS_OK
+                                                            : error_field(error, "%s", field);
+}
+
 // Whether objects can be written there at all, before anything else is made.
 static Status check_writable(Storage *storage, const char *location, Error *error)
 {
@@ -59,18 +70,19 @@ static Status check_writable(Storage *storage, const char *location, Error *erro
                              "or choose another place");
 }
 
-static Status read_key(const Holdfast__V1__CreateRepositoryRequest *request, Secret *ret_key,
-                       Error *error)
+static Status open_key(const Holdfast__V1__CreateRepositoryRequest *request,
+                       KeyWrapper **ret_wrapper, Error *error)
 {
-    const char *path = request->repository->key_file;
-    if (request->create_key_file && access(path, F_OK) != 0) {
-        Status status = key_file_create(path, error);
+    const char *location = request->repository->key_file;
+    bool is_file = key_location_is_file(location);
+    if (is_file && request->create_key_file && access(key_location_path(location), F_OK) != 0) {
+        Status status = key_file_create(key_location_path(location), error);
         if (status != STATUS_OK && status != STATUS_ALREADY_EXISTS) {
             error_wrap(error, "making the key file");
             return error_field(error, "repository.key_file");
         }
     }
-    Status status = key_file_read(path, ret_key, error);
+    Status status = key_wrapper_open(location, ret_wrapper, error);
     if (status != STATUS_OK) {
         error_field(error, "repository.key_file");
         if (error->reason == REASON_KEY_MISSING) {
@@ -80,17 +92,20 @@ static Status read_key(const Holdfast__V1__CreateRepositoryRequest *request, Sec
     return status;
 }
 
-// Opens the repository that is there, or makes one. Takes ownership of the storage.
-static Status open_or_create(Service *service, const char *location, const Secret *key,
-                             Repository **ret_repository, Error *error)
+// Opens the repository that is there, or makes one.
+static Status open_or_create(Service *service, const char *location, const char *key_location,
+                             KeyWrapper *wrapper, Repository **ret_repository, Error *error)
 {
+    CLEANUP(key_wrapper_freep) KeyWrapper *owned = wrapper;
     Storage *storage = NULL;
     RETURN_IF_ERROR(service->open_storage(location, &storage, error));
-    Status status = repository_open(storage, key, ret_repository, error);
+    Status status = repository_open(storage, TAKE_PTR(owned), ret_repository, error);
     if (status != STATUS_OK && error->reason == REASON_REPOSITORY_MISSING) {
-        storage = NULL;
+        error_clear(error);
         RETURN_IF_ERROR(service->open_storage(location, &storage, error));
-        status = repository_create(storage, key, ret_repository, error);
+        CLEANUP(storage_freep) Storage *unused = storage;
+        RETURN_IF_ERROR(key_wrapper_open(key_location, &owned, error));
+        status = repository_create(TAKE_PTR(unused), TAKE_PTR(owned), ret_repository, error);
     }
     if (status != STATUS_OK && error->reason == REASON_KEY_WRONG) {
         error_field(error, "repository.key_file");
@@ -125,28 +140,26 @@ Status service_create_repository(Service *service, ServiceCall *call,
     RETURN_IF_ERROR(check_body("repository", body, error));
     RETURN_IF_ERROR(check_name("repository.name", body->name, error));
     RETURN_IF_ERROR(normalize_location(call, body->location, &location, error));
-    RETURN_IF_ERROR(check_absolute_path("repository.key_file", body->key_file, error));
+    RETURN_IF_ERROR(check_key_location("repository.key_file", body->key_file, error));
     RETURN_IF_ERROR(check_free(service, call, body->name, error));
     {
         CLEANUP(storage_freep) Storage *storage = NULL;
         RETURN_IF_ERROR(service->open_storage(location, &storage, error));
         RETURN_IF_ERROR(check_writable(storage, location, error));
     }
-    CLEANUP(secret_done) Secret key = {0};
     CLEANUP(repository_freep) Repository *repository = NULL;
-    RETURN_IF_ERROR(read_key(request, &key, error));
-    RETURN_IF_ERROR(open_or_create(service, location, &key, &repository, error));
-    char fingerprint[17];
+    KeyWrapper *wrapper = NULL;
+    RETURN_IF_ERROR(open_key(request, &wrapper, error));
+    RETURN_IF_ERROR(open_or_create(service, location, body->key_file, wrapper, &repository, error));
     char id[UUID_TEXT_SIZE];
     char etag[17];
-    key_fingerprint(&key, fingerprint);
     crypto_uuid(id);
     service_new_etag(etag);
     StoreRepository row = {.id = id,
                            .name = body->name,
                            .location = location,
                            .key_file = body->key_file,
-                           .key_fingerprint = fingerprint,
+                           .key_fingerprint = key_wrapper_id(repository_wrapper(repository)),
                            .repository_id = repository_id(repository),
                            .etag = etag};
     CLEANUP(store_rollback) StoreTransaction *transaction = NULL;

@@ -109,10 +109,12 @@ static Status open_repository(Bench *bench, const char *directory, const char *k
     RETURN_IF_ERROR(status);
     Storage *storage = NULL;
     RETURN_IF_ERROR(storage_filesystem_new(directory, &storage, error));
-    status = repository_create(storage, &wrapping_key, &bench->repository, error);
+    status =
+        repository_create(storage, key_wrapper_from_key(&wrapping_key), &bench->repository, error);
     if (status != STATUS_OK && error->reason == REASON_EXISTS) {
         RETURN_IF_ERROR(storage_filesystem_new(directory, &storage, error));
-        status = repository_open(storage, &wrapping_key, &bench->repository, error);
+        status = repository_open(storage, key_wrapper_from_key(&wrapping_key), &bench->repository,
+                                 error);
     }
     RETURN_IF_ERROR(status);
     return repository_data_key(bench->repository, DATABASE_ID, true, &bench->key, error);

@@ -73,8 +73,9 @@ class Repository:
         description = json.loads(self.read("repository"))
         require(description["format"] == "holdfast-repository" and description["version"] == 1, "the repository")
         self.id = description["repository_id"]
-        fingerprint = hkdf(self.wrapping_key, "holdfast/1/fingerprint")[:8].hex()
-        require(description["key_fingerprint"] == fingerprint, "the fingerprint")
+        self.wrapping_id = hkdf(self.wrapping_key, "holdfast/1/fingerprint")[:8].hex()
+        wrapping = json.loads(self.read(f"wrapping-keys/{self.wrapping_id}"))
+        require(wrapping["version"] == 1 and wrapping["kind"] == "file", "the wrapping key")
 
     def read(self, key, offset=0, size=-1):
         with open(os.path.join(self.directory, key), "rb") as file:
@@ -85,10 +86,17 @@ class Repository:
         return os.listdir(os.path.join(self.directory, folder))
 
     def data_key(self, database_id, key_id):
-        data = self.read(f"keys/{database_id}/{key_id}")
-        require(len(data) == 132 and data[:8] == b"HFKEY001", "a wrapped key")
+        ids = [uuid.UUID(text).bytes for text in (self.id, database_id, key_id)]
+        data = self.read(f"keys/{database_id}/{key_id}.{self.wrapping_id}")
+        header = b"HFWRAP01" + struct.pack("<II", 1, 60) + b"".join(ids) + bytes.fromhex(self.wrapping_id) + bytes(8)
+        require(len(data) == 140 and data[:80] == header, "a wrapped key")
         wrap = hkdf(self.wrapping_key, f"holdfast/1/wrap\n{self.id}\n{database_id}\n{key_id}")
-        return unseal(wrap, data[72:84], data[:84], data[84:])
+        key = unseal(wrap, data[80:92], b"", data[92:])
+        record = self.read(f"keys/{database_id}/{key_id}")
+        mac_key = hkdf(key, f"holdfast/1/key-record\n{self.id}\n{database_id}\n{key_id}")
+        require(record[:64] == b"HFKEY001" + struct.pack("<II", 1, 0) + b"".join(ids), "a key's record")
+        require(record[80:] == hmac.digest(mac_key, record[:80], "sha256"), "a key's record")
+        return key
 
     def document(self, key, magic):
         data = self.read(key)

@@ -17,7 +17,8 @@ static Status prepare(const char *directory, const char *database_id, DataKey *r
     Repository *repository = NULL;
     Status status = storage_filesystem_new(directory, &storage, error);
     if (status == STATUS_OK) {
-        status = repository_create(storage, &wrapping_key, &repository, error);
+        status =
+            repository_create(storage, key_wrapper_from_key(&wrapping_key), &repository, error);
     }
     if (status == STATUS_OK) {
         status = repository_data_key(repository, database_id, true, ret_key, error);

@@ -62,8 +62,8 @@ static Fixture *fixture_new(void)
 static void fixture_open(Fixture *fixture, Storage *storage)
 {
     fixture->storage = storage;
-    assert_ok(fixture, repository_create(storage, &fixture->wrapping_key, &fixture->repository,
-                                         &fixture->error));
+    assert_ok(fixture, repository_create(storage, key_wrapper_from_key(&fixture->wrapping_key),
+                                         &fixture->repository, &fixture->error));
     assert_ok(fixture, repository_data_key(fixture->repository, DATABASE_ID, true, &fixture->key,
                                            &fixture->error));
 }

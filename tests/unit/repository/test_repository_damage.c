@@ -262,7 +262,8 @@ static void test_objects_of_another_repository_are_refused(void **state)
     Manifest *manifest = publish_small(fixture);
     Repository *other = NULL;
     Storage *storage = storage_memory_new();
-    assert_ok(fixture, repository_create(storage, &fixture->wrapping_key, &other, &fixture->error));
+    assert_ok(fixture, repository_create(storage, key_wrapper_from_key(&fixture->wrapping_key),
+                                         &other, &fixture->error));
     StoragePage page;
     assert_ok(fixture, storage_list(fixture->storage, "", NULL, 100, fixture->arena, &page,
                                     &fixture->error));

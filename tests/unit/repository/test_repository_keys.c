@@ -4,6 +4,7 @@
 #include "common/crypto.h"
 #include "common/file.h"
 #include "common/memory.h"
+#include "repository/repository_keys.h"
 #include "tests/unit/repository/repository_fixture.h"
 
 #include <stdio.h>
@@ -81,11 +82,12 @@ static void test_a_repository_is_created_once(void **state)
     Repository *repository = NULL;
     assert_ok(fixture, storage_filesystem_new(path, &storage, &fixture->error));
     assert_reason(fixture,
-                  repository_create(storage, &fixture->wrapping_key, &repository, &fixture->error),
+                  repository_create(storage, key_wrapper_from_key(&fixture->wrapping_key),
+                                    &repository, &fixture->error),
                   REASON_EXISTS);
     assert_ok(fixture, storage_filesystem_new(path, &storage, &fixture->error));
-    assert_ok(fixture,
-              repository_open(storage, &fixture->wrapping_key, &repository, &fixture->error));
+    assert_ok(fixture, repository_open(storage, key_wrapper_from_key(&fixture->wrapping_key),
+                                       &repository, &fixture->error));
     assert_string_equal(repository_id(repository), repository_id(fixture->repository));
     repository_free(repository);
 }
@@ -122,8 +124,10 @@ static void test_the_wrong_key_is_told(void **state)
     CLEANUP(secret_done) Secret wrong = secret_copy(&fixture->wrapping_key);
     wrong.data[31] ^= 1;
     assert_ok(fixture, storage_filesystem_new(path, &storage, &fixture->error));
-    assert_reason(fixture, repository_open(storage, &wrong, &repository, &fixture->error),
-                  REASON_KEY_WRONG);
+    assert_reason(
+        fixture,
+        repository_open(storage, key_wrapper_from_key(&wrong), &repository, &fixture->error),
+        REASON_KEY_WRONG);
     char fingerprint[17];
     key_fingerprint(&fixture->wrapping_key, fingerprint);
     assert_non_null(strstr(fixture->error.hint, fingerprint));
@@ -171,16 +175,25 @@ static void test_data_keys(void **state)
 static void test_a_damaged_data_key_is_found(void **state)
 {
     Fixture *fixture = *state;
-    const char *object = object_key(fixture, "keys/", 0);
-    int64_t size = stored_bytes(fixture, "keys/");
-    for (int64_t offset = 0; offset < size; offset++) {
-        DataKey key = {0};
-        object_flip(fixture, object, offset);
-        assert_reason(
-            fixture,
-            repository_data_key(fixture->repository, DATABASE_ID, false, &key, &fixture->error),
-            REASON_OBJECT_CORRUPT);
-        object_flip(fixture, object, offset);
+    // The key's record, and the key as it is wrapped.
+    for (size_t i = 0; i < 2; i++) {
+        const char *object = object_key(fixture, "keys/", i);
+        int64_t size = stored_bytes(fixture, object) -
+                       (i == 0 ? stored_bytes(fixture, object_key(fixture, "keys/", 1)) : 0);
+        for (int64_t offset = 0; offset < size; offset++) {
+            DataKey key = {0};
+            Repository *repository = NULL; // a key that was opened before is not opened again
+            KeyWrapper *wrapper = key_wrapper_from_key(&fixture->wrapping_key);
+            object_flip(fixture, object, offset);
+            assert_ok(fixture,
+                      repository_borrow(fixture->storage, wrapper, &repository, &fixture->error));
+            assert_reason(
+                fixture, repository_data_key(repository, DATABASE_ID, false, &key, &fixture->error),
+                offset >= 8 && offset < 12 ? REASON_REPOSITORY_FORMAT : REASON_OBJECT_CORRUPT);
+            repository_return(repository);
+            key_wrapper_free(wrapper);
+            object_flip(fixture, object, offset);
+        }
     }
 }
 
