@@ -24,7 +24,8 @@ PYTHON = "/usr/bin/python3"
 LONG_WITH_SANITIZERS = "^test_engine_(mariadb|mysql|postgresql.*)$"
 STAGES = ["lint", "build", "unit", "conformance", "integration", "asan", "e2e", "browser"]
 FORMATTER_VERSION = 14
-JOBS = str(os.cpu_count() or 2)
+# Most of a test's time is waiting: for a schedule, a server's start, a disk. More of them than cores keep these busy.
+JOBS = str(2 * (os.cpu_count() or 2))
 
 
 class Tally:
@@ -251,8 +252,7 @@ def pytest(tally, name, folder, arguments, *options):
 
 
 def stage_e2e(tally, arguments):
-    # Many wait for a schedule: several files at once keep both cores busy.
-    pytest(tally, "e2e", "tests/e2e", arguments, "-n", "2", "--dist", "loadfile")
+    pytest(tally, "e2e", "tests/e2e", arguments, "-n", JOBS, "--dist", "loadgroup")
 
 
 def stage_browser(tally, arguments):
