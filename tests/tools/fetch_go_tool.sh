@@ -19,7 +19,9 @@ exec 9>"$directory/.lock"
 flock 9
 [ ! -x "$directory/$name" ] || [ "$(cat "$directory/$name.version" 2>/dev/null)" != "$version" ] || exit 0
 
-is_new_enough() { [[ $("$1" env GOVERSION 2>/dev/null) =~ ^go1\.([0-9]+) ]] && [ "${BASH_REMATCH[1]}" -ge $GO_MINOR_MIN ]; }
+is_new_enough() {
+    [[ $("$1" env GOVERSION 2>/dev/null) =~ ^go1\.([0-9]+) ]] && [ "${BASH_REMATCH[1]}" -ge $GO_MINOR_MIN ]
+}
 
 find_go() {
     local go
@@ -36,7 +38,8 @@ find_go() {
 
 go=$(find_go)
 # Caches of our own, gone when the program is built: they are many times its size.
-export GOBIN=$directory/.new GOCACHE=$directory/.cache GOMODCACHE=$directory/.modules GOFLAGS="-trimpath -modcacherw" CGO_ENABLED=0
+export GOBIN=$directory/.new GOCACHE=$directory/.cache GOMODCACHE=$directory/.modules
+export GOFLAGS="-trimpath -modcacherw" CGO_ENABLED=0
 rm -rf "$GOBIN"
 "$go" install -ldflags "-s -w" "$module@$version" 2>"$directory/$name.log" || {
     tail -5 "$directory/$name.log" >&2
