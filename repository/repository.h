@@ -107,6 +107,8 @@ typedef struct Manifest {
     int64_t file_count, size_bytes; // what a restore writes
     int64_t new_bytes;              // plain bytes of extents that were not in the parent
     int64_t stored_bytes;           // what this backup's packs added to the repository
+    int64_t read_bytes;             // read from the data directory to publish it
+    int64_t unrecorded_bytes;       // see PublishOptions.reads_everything
     char digest[65]; // hex SHA-256 of this manifest object; set on read and by publish
     int64_t directory_count;
     int64_t data_bytes; // of size_bytes, what is not all zeros: what a restore takes on disk
@@ -134,15 +136,28 @@ typedef struct Progress {
 } Progress;
 
 // --- publish ---
-// One file of the data directory, in byte order of path. `check` verifies one extent's pages as it
-// is read: NULL, or returns false and fills `bad_page` with the page number within the file.
+// One file of the data directory, in byte order of path. The callbacks are called from several
+// threads at once.
 typedef struct SourceFile {
     const char *path; // relative, '/'-separated, no "." or ".." segments
     int64_t size_bytes;
     uint32_t mode;
+    // Verifies one extent's pages as it is read: NULL, or returns false and fills `bad_page` with
+    // the page number within the file.
     bool (*check)(void *context, const uint8_t *data, size_t size, int64_t offset,
                   int64_t *bad_page);
     void *context;
+    // What was written since the parent was restored here. NULL: anything may have been, and the
+    // whole file is read. Else false promises: each of the `size` bytes from `offset`, as far as it
+    // lies both in this file and in the parent's file of this path, is what the parent's file has
+    // there. They are then neither read nor checked, and the parent's blobs are named. "Maybe" is
+    // true. It is asked for ranges within the file, also for large ones, and may be asked for a
+    // range again; it should be quick. What lies beyond the parent's size is read without asking.
+    // So growth needs no mark; but where a file was cut and grew again, all from the cut is
+    // written. A file that came to its path by a rename is compared with what the parent had at
+    // that path: unless it is the same file, all of it is written.
+    bool (*is_written)(void *written_context, int64_t offset, int64_t size);
+    void *written_context;
 } SourceFile;
 
 typedef struct PublishOptions {
@@ -156,6 +171,10 @@ typedef struct PublishOptions {
     Manifest
         manifest; // names, engine, checkpoint, generation ...; ids and statistics are filled in
     int compression_level; // zstd
+    // Reads everything, whatever is_written says, and counts in the manifest's unrecorded_bytes
+    // what differs from the parent without being said to be written. The backup is right either
+    // way; more than 0 says that is_written must not be believed on this machine.
+    bool reads_everything;
     Progress progress;
 } PublishOptions;
 // Writes packs with what is new against the parent, then the manifest by conditional create. A page

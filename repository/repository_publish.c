@@ -162,6 +162,12 @@ static Status take_extent(Publisher *publisher, ExtentTask *task, Error *error)
         publisher->manifest.data_bytes += (int64_t)task->size;
     }
     RETURN_IF_ERROR(map_builder_add(&publisher->map, &task->ref, &task->parent_nodes, error));
+    if (task->is_read) {
+        publisher->manifest.read_bytes += (int64_t)task->size;
+        bool is_same = task->ref.kind == BLOB_ZERO ? task->parent.kind == BLOB_ZERO : !task->is_new;
+        publisher->manifest.unrecorded_bytes +=
+            task->is_unwritten && !is_same ? (int64_t)task->size : 0;
+    }
     publisher->done_bytes += (int64_t)task->size;
     if (publisher->done_bytes - publisher->reported_bytes >= PROGRESS_STEP_BYTES) {
         return report_progress(publisher, error);
@@ -221,26 +227,46 @@ static Status file_changed(const SourceFile *file, Error *error)
     return error_hint(error, "the engine must be stopped while its directory is published");
 }
 
-static Status read_extent(Publisher *publisher, const SourceFile *file, int fd, int64_t position,
-                          Error *error)
+// Whether the parent's extent at this place is ours, as far as the record of writes knows.
+static bool is_unwritten(const ParentWalk *parent, const SourceFile *file, int64_t position)
 {
-    ExtentTask *task = NULL;
-    RETURN_IF_ERROR(next_slot(publisher, &task, error));
-    int64_t offset = position * (int64_t)EXTENT_SIZE;
     size_t size = extent_size_at(file->size_bytes, position);
+    return file->is_written != NULL && parent->has_map && position < parent->map.extent_count &&
+           extent_size_at(parent->map.size_bytes, position) == size &&
+           !file->is_written(file->written_context, position * (int64_t)EXTENT_SIZE, (int64_t)size);
+}
+
+static Status read_plain(const SourceFile *file, int fd, int64_t offset, uint8_t *plain,
+                         size_t size, Error *error)
+{
     size_t got = 0;
-    if (file_read_at(fd, task->plain, size, offset, &got, error) != STATUS_OK) {
+    if (file_read_at(fd, plain, size, offset, &got, error) != STATUS_OK) {
         return error_wrap(error, "file '%s'", file->path);
     }
     if (got != size) {
         return file_changed(file, error);
     }
     int64_t bad_page = 0;
-    if (file->check != NULL && !file->check(file->context, task->plain, size, offset, &bad_page)) {
+    if (file->check != NULL && !file->check(file->context, plain, size, offset, &bad_page)) {
         error_set(error, REASON_PAGE_CORRUPT, "page %lld of file '%s' fails its checksum",
                   (long long)bad_page, file->path);
         return error_hint(error, "check the source's disk and table; this backup was not taken and "
                                  "the earlier ones are untouched");
+    }
+    return STATUS_OK;
+}
+
+static Status read_extent(Publisher *publisher, const SourceFile *file, int fd, int64_t position,
+                          Error *error)
+{
+    ExtentTask *task = NULL;
+    RETURN_IF_ERROR(next_slot(publisher, &task, error));
+    size_t size = extent_size_at(file->size_bytes, position);
+    task->is_unwritten = is_unwritten(&publisher->parent, file, position);
+    task->is_read = !task->is_unwritten || publisher->options->reads_everything;
+    if (task->is_read) {
+        RETURN_IF_ERROR(
+            read_plain(file, fd, position * (int64_t)EXTENT_SIZE, task->plain, size, error));
     }
     task->end_of = NULL;
     task->file_size_bytes = file->size_bytes;
@@ -383,6 +409,8 @@ static void fill_manifest(const Publisher *publisher, Manifest *manifest)
     manifest->size_bytes = statistics->size_bytes;
     manifest->data_bytes = statistics->data_bytes;
     manifest->new_bytes = statistics->new_bytes;
+    manifest->read_bytes = statistics->read_bytes;
+    manifest->unrecorded_bytes = statistics->unrecorded_bytes;
 }
 
 Status repository_publish(Repository *repository, const DataKey *key, const PublishOptions *options,

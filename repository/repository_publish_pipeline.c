@@ -30,6 +30,10 @@ static void process(const Pipeline *pipeline, ZSTD_CCtx *context, ExtentTask *ta
 {
     task->is_new = false;
     task->ref = (Ref){0};
+    if (task->end_of == NULL && !task->is_read) {
+        task->ref = task->parent;
+        return;
+    }
     if (task->end_of != NULL || memory_is_zero(task->plain, task->size)) {
         return;
     }

@@ -13,8 +13,10 @@ typedef struct ExtentTask {
         *end_of; // not an extent but the end of this entry; the queue does not look at it
     int64_t file_size_bytes;
     size_t size;
-    uint8_t *plain; // EXTENT_SIZE, part of the slot
-    Ref parent;     // what the parent has at this place, or BLOB_ZERO
+    uint8_t *plain;    // EXTENT_SIZE, part of the slot
+    Ref parent;        // what the parent has at this place, or BLOB_ZERO
+    bool is_unwritten; // the parent's is ours
+    bool is_read;      // else `plain` holds nothing
     ParentNodes parent_nodes;
     // Filled by a worker.
     Ref ref; // with is_new: hash, kind, encoding and plain_size only

@@ -199,6 +199,31 @@ typedef struct Scan {
     size_t file_count, file_capacity;
 } Scan;
 
+void source_written(Fixture *fixture, const char *path, int64_t offset, int64_t size)
+{
+    assert_true(fixture->written_count < ARRAY_COUNT(fixture->written));
+    fixture->written[fixture->written_count++] =
+        (WrittenRange){.path = arena_string(fixture->arena, path), .offset = offset, .size = size};
+}
+
+typedef struct WrittenFile {
+    const Fixture *fixture;
+    const char *path;
+} WrittenFile;
+
+static bool is_written(void *context, int64_t offset, int64_t size)
+{
+    const WrittenFile *file = context;
+    for (size_t i = 0; i < file->fixture->written_count; i++) {
+        const WrittenRange *range = &file->fixture->written[i];
+        if (strcmp(range->path, file->path) == 0 && range->offset < offset + size &&
+            offset < range->offset + range->size) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static Status scan_file(void *context, const char *path, int64_t size_bytes, Error *error)
 {
     (void)error;
@@ -211,6 +236,12 @@ static Status scan_file(void *context, const char *path, int64_t size_bytes, Err
                                                    .size_bytes = size_bytes,
                                                    .mode = 0640,
                                                    .check = scan->fixture->check};
+    if (scan->fixture->has_record) {
+        SourceFile *file = &scan->files[scan->file_count - 1];
+        const WrittenFile written = {.fixture = scan->fixture, .path = file->path};
+        file->is_written = is_written;
+        file->written_context = arena_copy(scan->fixture->arena, &written, sizeof(written));
+    }
     return STATUS_OK;
 }
 
@@ -246,6 +277,7 @@ Status fixture_publish_shard(Fixture *fixture, const char *shard_id, const Manif
         .epoch = fixture->epoch++,
         .parent = parent,
         .compression_level = 1,
+        .reads_everything = fixture->reads_everything,
         .progress = fixture->progress,
         .manifest = {.database_name = "shop",
                      .shard_name = "-80",

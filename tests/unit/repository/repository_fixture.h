@@ -11,6 +11,12 @@
 #define OTHER_SHARD_ID "0197a000-0000-7000-8000-0000000000a2"
 #define EXTENT REPOSITORY_EXTENT_SIZE
 
+// A range of a file that a recorder of writes would name.
+typedef struct WrittenRange {
+    const char *path;
+    int64_t offset, size;
+} WrittenRange;
+
 typedef struct Fixture {
     char directory[64];
     char source[96];   // the data directory
@@ -26,6 +32,9 @@ typedef struct Fixture {
     bool (*check)(void *context, const uint8_t *data, size_t size, int64_t offset,
                   int64_t *bad_page);
     Progress progress;
+    bool has_record, reads_everything;
+    WrittenRange written[4096];
+    size_t written_count;
 } Fixture;
 
 // cmocka set-up and tear-down; the state is a Fixture.
@@ -49,6 +58,9 @@ void source_remove(const Fixture *fixture, const char *path);
 void source_rename(const Fixture *fixture, const char *path, const char *to);
 // A small tree with everything: deep directories, empty, sparse, odd sizes, an empty directory.
 void source_fill(const Fixture *fixture);
+
+// Says that a range was written; with has_record, the next publish is told what was not.
+void source_written(Fixture *fixture, const char *path, int64_t offset, int64_t size);
 
 Status fixture_publish_shard(Fixture *fixture, const char *shard_id, const Manifest *parent,
                              Manifest **ret_manifest);
