@@ -16,7 +16,7 @@
 #define POSITION_WAIT_MS 1000
 #define CATCH_UP_WAIT_MS 200
 #define REPLAY_STALL_MS (5 * 60 * 1000)
-#define COMPRESSION_LEVEL_DEFAULT 3
+#define COMPRESSION_LEVEL_DEFAULT 1
 
 typedef struct BackupJob {
     const Job *job;

@@ -128,62 +128,111 @@ void crypto_hkdf(const void *key, size_t key_size, const void *info, size_t info
     mem_free(info_copy);
 }
 
+struct GcmKey {
+    EVP_CIPHER_CTX *seal, *open;
+};
+
+GcmKey *gcm_key_new(void)
+{
+    need_algorithms();
+    GcmKey *key = mem_alloc(sizeof(*key));
+    key->seal = EVP_CIPHER_CTX_new();
+    key->open = EVP_CIPHER_CTX_new();
+    require(key->seal != NULL && key->open != NULL, "gcm");
+    return key;
+}
+
+void gcm_key_free(GcmKey *key)
+{
+    if (key != NULL) {
+        EVP_CIPHER_CTX_free(key->seal);
+        EVP_CIPHER_CTX_free(key->open);
+        mem_free(key);
+    }
+}
+
+void gcm_key_set(GcmKey *key, const uint8_t bytes[AES256_KEY_SIZE])
+{
+    require(EVP_EncryptInit_ex2(key->seal, algorithm_aes256_gcm, bytes, NULL, NULL) == 1 &&
+                EVP_DecryptInit_ex2(key->open, algorithm_aes256_gcm, bytes, NULL, NULL) == 1,
+            "gcm");
+}
+
+void gcm_seal(GcmKey *key, const uint8_t nonce[GCM_NONCE_SIZE], const void *associated,
+              size_t associated_size, const void *plain, size_t size, uint8_t *ret_sealed)
+{
+    assert(size <= INT_MAX);
+    assert(associated_size <= INT_MAX);
+    int written = 0;
+    bool is_fine = EVP_EncryptInit_ex2(key->seal, NULL, NULL, nonce, NULL) == 1;
+    if (is_fine && associated_size > 0) {
+        is_fine =
+            EVP_EncryptUpdate(key->seal, NULL, &written, associated, (int)associated_size) == 1;
+    }
+    if (is_fine && size > 0) {
+        is_fine = EVP_EncryptUpdate(key->seal, ret_sealed, &written, plain, (int)size) == 1 &&
+                  (size_t)written == size;
+    }
+    is_fine = is_fine && EVP_EncryptFinal_ex(key->seal, ret_sealed + size, &written) == 1;
+    is_fine = is_fine && EVP_CIPHER_CTX_ctrl(key->seal, EVP_CTRL_AEAD_GET_TAG, GCM_TAG_SIZE,
+                                             ret_sealed + size) == 1;
+    require(is_fine, "seal");
+}
+
+void gcm_mac(GcmKey *key, const uint8_t nonce[GCM_NONCE_SIZE], const void *data, size_t size,
+             uint8_t ret_tag[GCM_TAG_SIZE])
+{
+    gcm_seal(key, nonce, data, size, NULL, 0, ret_tag);
+}
+
+bool gcm_open(GcmKey *key, const uint8_t nonce[GCM_NONCE_SIZE], const void *associated,
+              size_t associated_size, const void *sealed, size_t size, uint8_t *ret_plain)
+{
+    assert(associated_size <= INT_MAX);
+    if (size < GCM_TAG_SIZE || size > INT_MAX) {
+        return false;
+    }
+    size_t plain_size = size - GCM_TAG_SIZE;
+    uint8_t tag[GCM_TAG_SIZE];
+    memcpy(tag, (const uint8_t *)sealed + plain_size, GCM_TAG_SIZE);
+    int written = 0;
+    bool is_fine = EVP_DecryptInit_ex2(key->open, NULL, NULL, nonce, NULL) == 1;
+    if (is_fine && associated_size > 0) {
+        is_fine =
+            EVP_DecryptUpdate(key->open, NULL, &written, associated, (int)associated_size) == 1;
+    }
+    if (is_fine && plain_size > 0) {
+        is_fine = EVP_DecryptUpdate(key->open, ret_plain, &written, sealed, (int)plain_size) == 1;
+    }
+    require(is_fine, "open");
+    is_fine = EVP_CIPHER_CTX_ctrl(key->open, EVP_CTRL_AEAD_SET_TAG, GCM_TAG_SIZE, tag) == 1;
+    require(is_fine, "open");
+    uint8_t rest[GCM_TAG_SIZE]; // GCM leaves nothing for the end
+    bool is_authentic = EVP_DecryptFinal_ex(key->open, rest, &written) == 1;
+    if (!is_authentic && plain_size > 0) {
+        explicit_bzero(ret_plain, plain_size); // nobody may use what was not authentic
+    }
+    return is_authentic;
+}
+
 void crypto_seal(const uint8_t key[AES256_KEY_SIZE], const uint8_t nonce[GCM_NONCE_SIZE],
                  const void *associated, size_t associated_size, const void *plain, size_t size,
                  uint8_t *ret_sealed)
 {
-    assert(size <= INT_MAX);
-    assert(associated_size <= INT_MAX);
-    need_algorithms();
-    EVP_CIPHER_CTX *context = EVP_CIPHER_CTX_new();
-    require(context != NULL, "seal");
-    int written = 0;
-    bool is_fine = EVP_EncryptInit_ex2(context, algorithm_aes256_gcm, key, nonce, NULL) == 1;
-    if (is_fine && associated_size > 0) {
-        is_fine = EVP_EncryptUpdate(context, NULL, &written, associated, (int)associated_size) == 1;
-    }
-    if (is_fine && size > 0) {
-        is_fine = EVP_EncryptUpdate(context, ret_sealed, &written, plain, (int)size) == 1 &&
-                  (size_t)written == size;
-    }
-    is_fine = is_fine && EVP_EncryptFinal_ex(context, ret_sealed + size, &written) == 1;
-    is_fine = is_fine && EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_GET_TAG, GCM_TAG_SIZE,
-                                             ret_sealed + size) == 1;
-    require(is_fine, "seal");
-    EVP_CIPHER_CTX_free(context);
+    GcmKey *once = gcm_key_new();
+    gcm_key_set(once, key);
+    gcm_seal(once, nonce, associated, associated_size, plain, size, ret_sealed);
+    gcm_key_free(once);
 }
 
 bool crypto_open(const uint8_t key[AES256_KEY_SIZE], const uint8_t nonce[GCM_NONCE_SIZE],
                  const void *associated, size_t associated_size, const void *sealed, size_t size,
                  uint8_t *ret_plain)
 {
-    assert(associated_size <= INT_MAX);
-    if (size < GCM_TAG_SIZE || size > INT_MAX) {
-        return false;
-    }
-    need_algorithms();
-    size_t plain_size = size - GCM_TAG_SIZE;
-    uint8_t tag[GCM_TAG_SIZE];
-    memcpy(tag, (const uint8_t *)sealed + plain_size, GCM_TAG_SIZE);
-    EVP_CIPHER_CTX *context = EVP_CIPHER_CTX_new();
-    require(context != NULL, "open");
-    int written = 0;
-    bool is_fine = EVP_DecryptInit_ex2(context, algorithm_aes256_gcm, key, nonce, NULL) == 1;
-    if (is_fine && associated_size > 0) {
-        is_fine = EVP_DecryptUpdate(context, NULL, &written, associated, (int)associated_size) == 1;
-    }
-    if (is_fine && plain_size > 0) {
-        is_fine = EVP_DecryptUpdate(context, ret_plain, &written, sealed, (int)plain_size) == 1;
-    }
-    require(is_fine, "open");
-    is_fine = EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_SET_TAG, GCM_TAG_SIZE, tag) == 1;
-    require(is_fine, "open");
-    uint8_t rest[GCM_TAG_SIZE]; // GCM leaves nothing for the end
-    bool is_authentic = EVP_DecryptFinal_ex(context, rest, &written) == 1;
-    EVP_CIPHER_CTX_free(context);
-    if (!is_authentic && plain_size > 0) {
-        explicit_bzero(ret_plain, plain_size); // nobody may use what was not authentic
-    }
+    GcmKey *once = gcm_key_new();
+    gcm_key_set(once, key);
+    bool is_authentic = gcm_open(once, nonce, associated, associated_size, sealed, size, ret_plain);
+    gcm_key_free(once);
     return is_authentic;
 }
 

@@ -32,6 +32,19 @@ void crypto_seal(const uint8_t key[AES256_KEY_SIZE], const uint8_t nonce[GCM_NON
 MUST_USE bool crypto_open(const uint8_t key[AES256_KEY_SIZE], const uint8_t nonce[GCM_NONCE_SIZE],
                           const void *associated, size_t associated_size, const void *sealed,
                           size_t size, uint8_t *ret_plain);
+// The same with one key for many messages, without its cost for each; one thread at a time.
+typedef struct GcmKey GcmKey;
+GcmKey *gcm_key_new(void);      // without a key
+void gcm_key_free(GcmKey *key); // NULL is fine
+void gcm_key_set(GcmKey *key, const uint8_t bytes[AES256_KEY_SIZE]);
+void gcm_seal(GcmKey *key, const uint8_t nonce[GCM_NONCE_SIZE], const void *associated,
+              size_t associated_size, const void *plain, size_t size, uint8_t *ret_sealed);
+MUST_USE bool gcm_open(GcmKey *key, const uint8_t nonce[GCM_NONCE_SIZE], const void *associated,
+                       size_t associated_size, const void *sealed, size_t size, uint8_t *ret_plain);
+// The tag of sealing nothing with `data` associated: GMAC (NIST SP 800-38D). With a nonce that
+// repeats it is a universal hash, no signature: whoever sees such tags can make others.
+void gcm_mac(GcmKey *key, const uint8_t nonce[GCM_NONCE_SIZE], const void *data, size_t size,
+             uint8_t ret_tag[GCM_TAG_SIZE]);
 bool crypto_equal(const void *a, const void *b, size_t size); // constant time
 void crypto_uuid(char ret_text[UUID_TEXT_SIZE]);              // UUIDv7 (RFC 9562): sorts by time
 bool uuid_is_valid(const char *text);

@@ -82,7 +82,12 @@ static Status manifest_from_json(const char *object, const Json *json, Arena *ar
 {
     int64_t generation = 0;
     int64_t level = 0;
-    int64_t extent_size = 0;
+    int64_t extent_size = json_get_integer(json, "extent_size", 0);
+    if (extent_size != (int64_t)EXTENT_SIZE) {
+        return error_set(error, REASON_REPOSITORY_FORMAT,
+                         "object '%s' has extents of %lld bytes, which this version does not read",
+                         object, (long long)extent_size);
+    }
     if (!count_of(json, "generation", &generation) || generation > INT32_MAX ||
         !count_of(json, "created_us", &manifest->created_us) ||
         !count_of(json, "file_count", &manifest->file_count) ||
@@ -94,14 +99,8 @@ static Status manifest_from_json(const char *object, const Json *json, Arena *ar
         !count_of(json, "read_bytes", &manifest->read_bytes) ||
         !count_of(json, "unrecorded_bytes", &manifest->unrecorded_bytes) ||
         !count_of(json, "list_level", &level) || level > LIST_LEVEL_MAX ||
-        !count_of(json, "extent_size", &extent_size) ||
         !hex_decode(json_get_text(json, "list_root", ""), manifest->list_root, REF_SIZE)) {
         return document_is_damaged(object, "lacks a field or has an impossible one", error);
-    }
-    if (extent_size != (int64_t)EXTENT_SIZE) {
-        return error_set(error, REASON_REPOSITORY_FORMAT,
-                         "object '%s' has extents of %lld bytes, which this version does not read",
-                         object, (long long)extent_size);
     }
     manifest->generation = (int32_t)generation;
     manifest->list_level = (int32_t)level;

@@ -28,7 +28,7 @@
 typedef struct Repository Repository;
 
 #define REPOSITORY_FORMAT_VERSION 1
-#define REPOSITORY_EXTENT_SIZE (64 * 1024)
+#define REPOSITORY_EXTENT_SIZE (32 * 1024)
 #define MANIFEST_ID_SIZE 46 // "eeeeeeee-uuid" and the NUL
 
 // --- opening ---
@@ -113,7 +113,7 @@ typedef struct Manifest {
     int64_t directory_count;
     int64_t data_bytes; // of size_bytes, what is not all zeros: what a restore takes on disk
     int32_t list_level; // private: where the file list is
-    uint8_t list_root[72];
+    uint8_t list_root[56];
 } Manifest;
 Status manifest_read(Repository *repository, const DataKey *key, const char *shard_id,
                      const char *manifest_id, Arena *arena, Manifest **ret_manifest, Error *error);

@@ -18,9 +18,10 @@ struct BlobOpener {
     ZSTD_DCtx *context;
     uint8_t *sealed; // a blob as stored
     uint8_t *packed; // a blob without its seal
+    GcmKey *hasher;  // of extents
     bool has_pack_key;
     PackName pack; // whose key pack_key is
-    uint8_t pack_key[AES256_KEY_SIZE];
+    GcmKey *pack_key;
 };
 
 void key_derive(const Secret *key, const char *label, const char *const *parts,
@@ -67,12 +68,25 @@ void scope_done(ShardScope *scope)
     explicit_bzero(scope->node_hash_key, SHA256_SIZE);
 }
 
-void scope_hash(const ShardScope *scope, BlobKind kind, const uint8_t *data, size_t size,
-                uint8_t ret_hash[SHA256_SIZE])
+GcmKey *extent_hasher_new(const ShardScope *scope)
 {
-    assert(kind == BLOB_EXTENT || kind == BLOB_NODE);
-    crypto_hmac_sha256(kind == BLOB_EXTENT ? scope->extent_hash_key : scope->node_hash_key,
-                       SHA256_SIZE, data, size, ret_hash);
+    GcmKey *hasher = gcm_key_new();
+    gcm_key_set(hasher, scope->extent_hash_key);
+    return hasher;
+}
+
+void extent_hash(GcmKey *hasher, const uint8_t *data, size_t size, uint8_t ret_hash[HASH_SIZE])
+{
+    static const uint8_t nonce[GCM_NONCE_SIZE] = {0}; // the same always: it is a hash
+    gcm_mac(hasher, nonce, data, size, ret_hash);
+}
+
+void node_hash(const ShardScope *scope, const uint8_t *data, size_t size,
+               uint8_t ret_hash[HASH_SIZE])
+{
+    uint8_t digest[SHA256_SIZE];
+    crypto_hmac_sha256(scope->node_hash_key, SHA256_SIZE, data, size, digest);
+    memcpy(ret_hash, digest, HASH_SIZE);
 }
 
 void pack_object_key(const char *shard_id, const PackName *name, char ret_key[OBJECT_KEY_SIZE])
@@ -118,6 +132,8 @@ BlobOpener *blob_opener_new(const ShardScope *scope)
     BlobOpener *opener = mem_alloc(sizeof(*opener));
     opener->scope = scope;
     opener->reader = pack_reader_new(scope);
+    opener->hasher = extent_hasher_new(scope);
+    opener->pack_key = gcm_key_new();
     opener->context = ZSTD_createDCtx();
     assert(opener->context != NULL); // out of memory, as in memory.c
     opener->sealed = mem_alloc(BLOB_SIZE_MAX + GCM_TAG_SIZE);
@@ -134,7 +150,8 @@ void blob_opener_free(BlobOpener *opener)
     ZSTD_freeDCtx(opener->context);
     mem_free(opener->sealed);
     mem_free(opener->packed);
-    explicit_bzero(opener->pack_key, sizeof(opener->pack_key));
+    gcm_key_free(opener->hasher);
+    gcm_key_free(opener->pack_key);
     mem_free(opener);
 }
 
@@ -160,7 +177,10 @@ Status blob_open(BlobOpener *opener, const Ref *ref, const uint8_t *sealed, bool
     assert(ref->kind != BLOB_ZERO);
     assert(ref->plain_size <= BLOB_SIZE_MAX);
     if (!opener->has_pack_key || !pack_name_equal(&opener->pack, &ref->pack)) {
-        pack_key_derive(opener->scope, &ref->pack, opener->pack_key);
+        uint8_t key[AES256_KEY_SIZE];
+        pack_key_derive(opener->scope, &ref->pack, key);
+        gcm_key_set(opener->pack_key, key);
+        explicit_bzero(key, sizeof(key));
         opener->pack = ref->pack;
         opener->has_pack_key = true;
     }
@@ -170,8 +190,8 @@ Status blob_open(BlobOpener *opener, const Ref *ref, const uint8_t *sealed, bool
     size_t associated_size = blob_associated(opener->scope, ref, associated);
     bool is_packed = ref->encoding == ENCODING_ZSTD;
     uint8_t *opened = is_packed ? opener->packed : plain;
-    if (!crypto_open(opener->pack_key, nonce, associated, associated_size, sealed, ref->stored_size,
-                     opened)) {
+    if (!gcm_open(opener->pack_key, nonce, associated, associated_size, sealed, ref->stored_size,
+                  opened)) {
         return blob_is_damaged(opener, ref, "is not what was written", error);
     }
     if (is_packed && ZSTD_decompressDCtx(opener->context, plain, ref->plain_size, opener->packed,
@@ -179,9 +199,13 @@ Status blob_open(BlobOpener *opener, const Ref *ref, const uint8_t *sealed, bool
         return blob_is_damaged(opener, ref, "cannot be decompressed", error);
     }
     if (check_hash) {
-        uint8_t hash[SHA256_SIZE];
-        scope_hash(opener->scope, ref->kind, plain, ref->plain_size, hash);
-        if (!crypto_equal(hash, ref->hash, SHA256_SIZE)) {
+        uint8_t hash[HASH_SIZE];
+        if (ref->kind == BLOB_EXTENT) {
+            extent_hash(opener->hasher, plain, ref->plain_size, hash);
+        } else {
+            node_hash(opener->scope, plain, ref->plain_size, hash);
+        }
+        if (!crypto_equal(hash, ref->hash, HASH_SIZE)) {
             return blob_is_damaged(opener, ref, "does not have the content it is named for", error);
         }
     }

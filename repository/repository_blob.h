@@ -21,14 +21,19 @@ typedef struct ShardScope {
     char repository_id[UUID_TEXT_SIZE], database_id[UUID_TEXT_SIZE], shard_id[UUID_TEXT_SIZE],
         key_id[UUID_TEXT_SIZE];
     Secret data_key;
-    uint8_t extent_hash_key[SHA256_SIZE], node_hash_key[SHA256_SIZE];
+    uint8_t extent_hash_key[AES256_KEY_SIZE], node_hash_key[SHA256_SIZE];
 } ShardScope;
 
 Status scope_init(ShardScope *scope, const Repository *repository, const DataKey *key,
                   const char *database_id, const char *shard_id, Error *error);
 void scope_done(ShardScope *scope);
-void scope_hash(const ShardScope *scope, BlobKind kind, const uint8_t *data, size_t size,
-                uint8_t ret_hash[SHA256_SIZE]);
+// Hashes tell equal extents and nodes apart from others and find a writer's mistakes; the seals
+// tell genuine from forged. A hash must never be seen outside of a seal
+// (docs/decisions/0020-extents-have-a-universal-hash.md).
+GcmKey *extent_hasher_new(const ShardScope *scope); // one thread at a time; gcm_key_free ends it
+void extent_hash(GcmKey *hasher, const uint8_t *data, size_t size, uint8_t ret_hash[HASH_SIZE]);
+void node_hash(const ShardScope *scope, const uint8_t *data, size_t size,
+               uint8_t ret_hash[HASH_SIZE]);
 
 // HKDF of a key under "holdfast/1/<label>" and the parts, each after a newline. `parts` ends with
 // NULL.

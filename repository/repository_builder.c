@@ -56,7 +56,7 @@ static Status node_store_put(NodeStore *store, const uint8_t *data, size_t size,
                              Error *error)
 {
     Ref ref = {.kind = BLOB_NODE, .plain_size = (uint32_t)size, .encoding = ENCODING_ZSTD};
-    scope_hash(store->scope, BLOB_NODE, data, size, ref.hash);
+    node_hash(store->scope, data, size, ref.hash);
     for (size_t i = 0; i < candidate_count; i++) {
         if (ref_has_hash(&candidates[i], &ref)) {
             *ret_ref = candidates[i];

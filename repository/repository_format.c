@@ -109,15 +109,15 @@ bool pack_name_equal(const PackName *a, const PackName *b)
 void ref_encode(const Ref *ref, uint8_t ret_data[REF_SIZE])
 {
     memset(ret_data, 0, REF_SIZE);
-    memcpy(ret_data, ref->hash, SHA256_SIZE);
-    memcpy(ret_data + 32, ref->pack.id, ID_SIZE);
-    put_u32(ret_data + 48, ref->pack.epoch);
-    put_u32(ret_data + 52, ref->index);
-    put_u32(ret_data + 56, ref->offset);
-    put_u32(ret_data + 60, ref->stored_size);
-    put_u32(ret_data + 64, ref->plain_size);
-    ret_data[68] = (uint8_t)ref->kind;
-    ret_data[69] = (uint8_t)ref->encoding;
+    memcpy(ret_data, ref->hash, HASH_SIZE);
+    memcpy(ret_data + 16, ref->pack.id, ID_SIZE);
+    put_u32(ret_data + 32, ref->pack.epoch);
+    put_u32(ret_data + 36, ref->index);
+    put_u32(ret_data + 40, ref->offset);
+    put_u32(ret_data + 44, ref->stored_size);
+    put_u32(ret_data + 48, ref->plain_size);
+    ret_data[52] = (uint8_t)ref->kind;
+    ret_data[53] = (uint8_t)ref->encoding;
 }
 
 bool memory_is_zero(const uint8_t *data, size_t size)
@@ -132,19 +132,19 @@ bool ref_decode(const uint8_t data[REF_SIZE], Ref *ret_ref)
         *ret_ref = ref;
         return true;
     }
-    memcpy(ref.hash, data, SHA256_SIZE);
-    memcpy(ref.pack.id, data + 32, ID_SIZE);
-    ref.pack.epoch = get_u32(data + 48);
-    ref.index = get_u32(data + 52);
-    ref.offset = get_u32(data + 56);
-    ref.stored_size = get_u32(data + 60);
-    ref.plain_size = get_u32(data + 64);
-    if ((data[68] != BLOB_EXTENT && data[68] != BLOB_NODE) || data[69] > ENCODING_ZSTD ||
-        data[70] != 0 || data[71] != 0) {
+    memcpy(ref.hash, data, HASH_SIZE);
+    memcpy(ref.pack.id, data + 16, ID_SIZE);
+    ref.pack.epoch = get_u32(data + 32);
+    ref.index = get_u32(data + 36);
+    ref.offset = get_u32(data + 40);
+    ref.stored_size = get_u32(data + 44);
+    ref.plain_size = get_u32(data + 48);
+    if ((data[52] != BLOB_EXTENT && data[52] != BLOB_NODE) || data[53] > ENCODING_ZSTD ||
+        data[54] != 0 || data[55] != 0) {
         return false;
     }
-    ref.kind = (BlobKind)data[68];
-    ref.encoding = (Encoding)data[69];
+    ref.kind = (BlobKind)data[52];
+    ref.encoding = (Encoding)data[53];
     size_t plain_size_max = ref.kind == BLOB_EXTENT ? EXTENT_SIZE : BLOB_SIZE_MAX;
     if (ref.plain_size == 0 || ref.plain_size > plain_size_max || ref.stored_size <= GCM_TAG_SIZE ||
         ref.stored_size > ref.plain_size + GCM_TAG_SIZE ||
@@ -159,7 +159,7 @@ bool ref_decode(const uint8_t data[REF_SIZE], Ref *ret_ref)
 
 bool ref_has_hash(const Ref *a, const Ref *b)
 {
-    return a->kind == b->kind && memcmp(a->hash, b->hash, SHA256_SIZE) == 0;
+    return a->kind == b->kind && memcmp(a->hash, b->hash, HASH_SIZE) == 0;
 }
 
 void node_header_encode(NodeType type, int level, size_t count, uint8_t ret_data[NODE_HEADER_SIZE])
@@ -211,7 +211,7 @@ bool node_header_decode(const uint8_t *data, size_t size, NodeHeader *ret_header
 
 void list_entry_encode(const ListEntry *entry, Buffer *buffer)
 {
-    uint8_t data[16 + REF_SIZE] = {0};
+    uint8_t data[LIST_ENTRY_HEAD_SIZE + REF_SIZE] = {0};
     size_t path_size = strlen(entry->path);
     assert(path_size <= LIST_PATH_SIZE_MAX);
     data[0] = (uint8_t)path_size;
@@ -220,8 +220,9 @@ void list_entry_encode(const ListEntry *entry, Buffer *buffer)
     data[3] = (uint8_t)entry->depth;
     put_u32(data + 4, entry->mode);
     put_u64(data + 8, (uint64_t)entry->size_bytes);
-    ref_encode(&entry->root, data + 16);
-    buffer_append(buffer, data, entry->kind == ENTRY_FILE ? sizeof(data) : 16);
+    put_u64(data + 16, (uint64_t)entry->data_bytes);
+    ref_encode(&entry->root, data + LIST_ENTRY_HEAD_SIZE);
+    buffer_append(buffer, data, entry->kind == ENTRY_FILE ? sizeof(data) : LIST_ENTRY_HEAD_SIZE);
     buffer_append(buffer, entry->path, path_size);
 }
 
@@ -233,9 +234,11 @@ static bool list_entry_is_valid(const ListEntry *entry, size_t path_size)
         return false;
     }
     if (entry->kind == ENTRY_DIRECTORY) {
-        return entry->depth == 0 && entry->size_bytes == 0;
+        return entry->depth == 0 && entry->size_bytes == 0 && entry->data_bytes == 0;
     }
-    if (entry->size_bytes < 0 || entry->size_bytes > FILE_SIZE_MAX) {
+    if (entry->size_bytes < 0 || entry->size_bytes > FILE_SIZE_MAX || entry->data_bytes < 0 ||
+        entry->data_bytes > entry->size_bytes ||
+        (entry->data_bytes == 0) != (entry->root.kind == BLOB_ZERO)) {
         return false;
     }
     int64_t extent_count = extent_count_of(entry->size_bytes);
@@ -255,7 +258,7 @@ bool list_entry_decode(const uint8_t *data, size_t size, size_t *offset, ListEnt
 {
     const uint8_t *next = data + *offset;
     size_t left = size - *offset;
-    if (left < 16 || (next[2] != ENTRY_FILE && next[2] != ENTRY_DIRECTORY)) {
+    if (left < LIST_ENTRY_HEAD_SIZE || (next[2] != ENTRY_FILE && next[2] != ENTRY_DIRECTORY)) {
         return false;
     }
     size_t path_size = (size_t)(next[0] | next[1] << 8);
@@ -263,14 +266,17 @@ bool list_entry_decode(const uint8_t *data, size_t size, size_t *offset, ListEnt
     ret_entry->depth = next[3];
     ret_entry->mode = get_u32(next + 4);
     uint64_t size_bytes = get_u64(next + 8);
-    size_t head_size = ret_entry->kind == ENTRY_FILE ? 16 + REF_SIZE : 16;
+    uint64_t data_bytes = get_u64(next + 16);
+    size_t head_size = LIST_ENTRY_HEAD_SIZE + (ret_entry->kind == ENTRY_FILE ? REF_SIZE : 0);
     if (path_size > LIST_PATH_SIZE_MAX || left < head_size + path_size ||
-        size_bytes > (uint64_t)FILE_SIZE_MAX) {
+        size_bytes > (uint64_t)FILE_SIZE_MAX || data_bytes > size_bytes) {
         return false;
     }
     ret_entry->size_bytes = (int64_t)size_bytes;
+    ret_entry->data_bytes = (int64_t)data_bytes;
     ret_entry->root = (Ref){0};
-    if (ret_entry->kind == ENTRY_FILE && !ref_decode(next + 16, &ret_entry->root)) {
+    if (ret_entry->kind == ENTRY_FILE &&
+        !ref_decode(next + LIST_ENTRY_HEAD_SIZE, &ret_entry->root)) {
         return false;
     }
     memcpy(ret_entry->path, next + head_size, path_size);

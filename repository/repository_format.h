@@ -10,20 +10,22 @@
 
 #define EXTENT_SIZE ((size_t)REPOSITORY_EXTENT_SIZE)
 #define ID_SIZE 16
-#define REF_SIZE 72
+#define HASH_SIZE 16
+#define REF_SIZE 56
 #define NODE_HEADER_SIZE 8
 #define NODE_REF_COUNT_MAX 512
 #define MAP_NODE_SIZE_MAX ((size_t)NODE_HEADER_SIZE + (size_t)NODE_REF_COUNT_MAX * REF_SIZE)
-#define MAP_LEVEL_MAX 4 // 64 KiB * 512^4 = 4 PiB
-#define FILE_SIZE_MAX (INT64_C(1) << 52)
+#define MAP_LEVEL_MAX 4 // 32 KiB * 512^4 = 2 PiB
+#define FILE_SIZE_MAX (INT64_C(1) << 51)
 #define LIST_LEVEL_MAX 3
 #define LIST_LEAF_SIZE_MAX ((size_t)512 * 1024)
 #define LIST_PATH_SIZE_MAX 1024
-#define LIST_ENTRY_SIZE_MAX (16 + REF_SIZE + LIST_PATH_SIZE_MAX)
+#define LIST_ENTRY_HEAD_SIZE 24
+#define LIST_ENTRY_SIZE_MAX (LIST_ENTRY_HEAD_SIZE + REF_SIZE + LIST_PATH_SIZE_MAX)
 #define BLOB_SIZE_MAX LIST_LEAF_SIZE_MAX
 #define PACK_SIZE_MAX ((size_t)16 * 1024 * 1024)
 #define PACK_HEADER_SIZE 96
-#define PACK_INDEX_ENTRY_SIZE 44
+#define PACK_INDEX_ENTRY_SIZE 28
 #define PACK_TRAILER_SIZE 16
 #define PACK_BLOB_COUNT_MAX 16384
 #define PACK_INDEX_NONCE UINT32_MAX
@@ -43,7 +45,7 @@ typedef struct PackName {
 
 // Where a blob is and what it is called. BLOB_ZERO is all zeros and stored nowhere.
 typedef struct Ref {
-    uint8_t hash[SHA256_SIZE];
+    uint8_t hash[HASH_SIZE];
     PackName pack;
     uint32_t index; // within the pack; also the nonce
     uint32_t offset;
@@ -61,6 +63,7 @@ typedef struct ListEntry {
     EntryKind kind;
     uint32_t mode;
     int64_t size_bytes;
+    int64_t data_bytes; // of size_bytes, what is in extents that are not all zeros
     int depth;
     Ref root;
     char path[LIST_PATH_SIZE_MAX + 1];

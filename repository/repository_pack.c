@@ -248,7 +248,7 @@ Status pack_writer_add(PackWriter *writer, Ref *ref, const uint8_t *content, siz
     uint8_t entry[PACK_INDEX_ENTRY_SIZE] = {(uint8_t)ref->kind, (uint8_t)ref->encoding};
     put_u32(entry + 4, ref->plain_size);
     put_u32(entry + 8, ref->stored_size);
-    memcpy(entry + 12, ref->hash, SHA256_SIZE);
+    memcpy(entry + 12, ref->hash, HASH_SIZE);
     bool is_added = buffer_append(&writer->index, entry, sizeof(entry));
     assert(is_added);
     writer->offset += (uint32_t)sealed_size;
@@ -292,7 +292,7 @@ static bool decode_index(const PackName *name, const uint8_t *index, size_t coun
         ref.encoding = (Encoding)entry[1];
         ref.plain_size = get_u32(entry + 4);
         ref.stored_size = get_u32(entry + 8);
-        memcpy(ref.hash, entry + 12, SHA256_SIZE);
+        memcpy(ref.hash, entry + 12, HASH_SIZE);
         ref_encode(&ref, data);
         if (!ref_decode(data, &ret_refs[i])) {
             return false;

@@ -37,6 +37,7 @@ typedef struct Publisher {
     NodeStore *nodes;
     MapBuilder map;
     bool is_map_begun;
+    int64_t file_data_bytes;
     ListBuilder *list;
     Pipeline *pipeline;
     ParentWalk parent;
@@ -141,6 +142,9 @@ static Status end_entry(Publisher *publisher, const ListEntry *ended, Error *err
         publisher->is_map_begun = false;
         publisher->manifest.file_count++;
         publisher->manifest.size_bytes += entry->size_bytes;
+        entry->data_bytes = publisher->file_data_bytes;
+        publisher->manifest.data_bytes += entry->data_bytes;
+        publisher->file_data_bytes = 0;
     } else {
         publisher->manifest.directory_count++;
     }
@@ -159,7 +163,7 @@ static Status take_extent(Publisher *publisher, ExtentTask *task, Error *error)
         publisher->manifest.new_bytes += (int64_t)task->size;
     }
     if (task->ref.kind != BLOB_ZERO) {
-        publisher->manifest.data_bytes += (int64_t)task->size;
+        publisher->file_data_bytes += (int64_t)task->size;
     }
     RETURN_IF_ERROR(map_builder_add(&publisher->map, &task->ref, &task->parent_nodes, error));
     if (task->is_read) {

@@ -26,7 +26,7 @@ struct Pipeline {
     bool is_stopping;
 };
 
-static void process(const Pipeline *pipeline, ZSTD_CCtx *context, ExtentTask *task)
+static void process(const Pipeline *pipeline, ZSTD_CCtx *context, GcmKey *hasher, ExtentTask *task)
 {
     task->is_new = false;
     task->ref = (Ref){0};
@@ -38,7 +38,7 @@ static void process(const Pipeline *pipeline, ZSTD_CCtx *context, ExtentTask *ta
         return;
     }
     Ref ref = {.kind = BLOB_EXTENT, .plain_size = (uint32_t)task->size};
-    scope_hash(pipeline->scope, BLOB_EXTENT, task->plain, task->size, ref.hash);
+    extent_hash(hasher, task->plain, task->size, ref.hash);
     if (ref_has_hash(&task->parent, &ref) && task->parent.plain_size == ref.plain_size) {
         task->ref = task->parent;
         return;
@@ -58,6 +58,7 @@ static void *run_worker(void *argument)
     Pipeline *pipeline = argument;
     ZSTD_CCtx *context = ZSTD_createCCtx();
     assert(context != NULL);
+    GcmKey *hasher = extent_hasher_new(pipeline->scope);
     pthread_mutex_lock(&pipeline->mutex);
     for (;;) {
         while (pipeline->claim_count == pipeline->submit_count && !pipeline->is_stopping) {
@@ -68,12 +69,13 @@ static void *run_worker(void *argument)
         }
         ExtentTask *task = &pipeline->slots[pipeline->claim_count++ % PIPELINE_SLOT_COUNT];
         pthread_mutex_unlock(&pipeline->mutex);
-        process(pipeline, context, task);
+        process(pipeline, context, hasher, task);
         pthread_mutex_lock(&pipeline->mutex);
         task->is_done = true;
         pthread_cond_signal(&pipeline->finished);
     }
     pthread_mutex_unlock(&pipeline->mutex);
+    gcm_key_free(hasher);
     ZSTD_freeCCtx(context);
     return NULL;
 }

@@ -8,8 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define NODE_KEY_SIZE                                                                              \
-    16 // the front of a node's hash; it is keyed, so nobody can aim at a collision
+#define NODE_KEY_SIZE HASH_SIZE // it is keyed, so nobody can aim at a collision
 
 struct Reach {
     void (*on_damage)(void *context, const char *object, const Error *problem);

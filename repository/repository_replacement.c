@@ -101,7 +101,7 @@ void replacement_front_write(const ShardScope *scope, const PackName *name, uint
         entry[9] = (uint8_t)ref->encoding;
         put_u32(entry + 12, ref->plain_size);
         put_u32(entry + 16, ref->stored_size);
-        memcpy(entry + 20, ref->hash, SHA256_SIZE);
+        memcpy(entry + 20, ref->hash, HASH_SIZE);
         blobs[i].position = (uint32_t)position;
         position += ref->stored_size;
     }
@@ -136,7 +136,7 @@ static bool decode_index(const PackName *name, const uint8_t *index, size_t coun
         ref.encoding = (Encoding)entry[9];
         ref.plain_size = get_u32(entry + 12);
         ref.stored_size = get_u32(entry + 16);
-        memcpy(ref.hash, entry + 20, SHA256_SIZE);
+        memcpy(ref.hash, entry + 20, HASH_SIZE);
         ref_encode(&ref, data);
         if (!ref_decode(data, &ret_blobs[i].ref) ||
             (i > 0 && ref.index <= ret_blobs[i - 1].ref.index)) {

@@ -6,7 +6,7 @@
 #include "repository/repository_blob.h"
 
 #define REPLACEMENT_HEADER_SIZE 128
-#define REPLACEMENT_ENTRY_SIZE 52
+#define REPLACEMENT_ENTRY_SIZE 36
 #define REPLACEMENT_NUMBER_MAX 255
 #define PACK_OBJECT_NAME_SIZE (PACK_NAME_SIZE + 3)
 

@@ -9,7 +9,7 @@
 #include <assert.h>
 #include <string.h>
 
-#define COMPRESSION_LEVEL 3
+#define COMPRESSION_LEVEL 1
 
 // protobuf-c's texts are not const, but it only reads them when packing.
 static char *text_of(Arena *arena, const char *text)

@@ -21,7 +21,7 @@
 
 #define DATABASE_ID "0198c1d2-0000-7000-8000-00000000000d"
 #define SHARD_ID "0198c1d2-0000-7000-8000-000000000005"
-#define COMPRESSION_LEVEL 3 // what the server asks agents for
+#define COMPRESSION_LEVEL 1 // what the server asks agents for
 
 typedef struct Bench {
     Arena *arena;

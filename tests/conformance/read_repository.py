@@ -24,7 +24,8 @@ ZSTD.ZSTD_decompress.argtypes = [ctypes.c_char_p, ctypes.c_size_t, ctypes.c_char
 for name in ("EVP_CIPHER_CTX_new", "EVP_aes_256_gcm"):
     getattr(CRYPTO, name).restype = ctypes.c_void_p
 SET_TAG = 0x11
-EXTENT_SIZE = 65536
+EXTENT_SIZE = 32768
+GET_TAG = 0x10
 
 
 def require(condition, what):
@@ -51,6 +52,20 @@ def unseal(key, nonce, associated, sealed):
     CRYPTO.EVP_CIPHER_CTX_free(context)
     require(good, "a seal")
     return plain.raw[: len(body)]
+
+
+def gmac(key, data):
+    context = ctypes.c_void_p(CRYPTO.EVP_CIPHER_CTX_new())
+    tag = ctypes.create_string_buffer(16)
+    size = ctypes.c_int(0)
+    cipher = ctypes.c_void_p(CRYPTO.EVP_aes_256_gcm())
+    good = CRYPTO.EVP_EncryptInit_ex(context, cipher, None, key, bytes(12)) == 1
+    good = good and CRYPTO.EVP_EncryptUpdate(context, None, ctypes.byref(size), data, len(data)) == 1
+    good = good and CRYPTO.EVP_EncryptFinal_ex(context, ctypes.create_string_buffer(16), ctypes.byref(size)) == 1
+    good = good and CRYPTO.EVP_CIPHER_CTX_ctrl(context, GET_TAG, 16, tag) == 1
+    CRYPTO.EVP_CIPHER_CTX_free(context)
+    require(good, "a hash")
+    return tag.raw
 
 
 def inflate(packed, plain_size):
@@ -147,13 +162,13 @@ class Shard:
         require(data[-8:] == b"HFPACKE1" and len(data) <= 16 << 20, "a pack's trailer")
         sealed = data[-16 - index_size : -16]
         nonce = struct.pack("<Iq", 0xFFFFFFFF, 0)
-        associated = self.associated(name, 3, 0, 0xFFFFFFFF, 44 * count)
+        associated = self.associated(name, 3, 0, 0xFFFFFFFF, 28 * count)
         index = unseal(key, nonce, associated, sealed)
         places, offset = {}, 96
         for i in range(count):
             places[i] = offset
-            offset += struct.unpack_from("<I", index, 44 * i + 8)[0]
-        require(len(index) == 44 * count and offset + index_size + 16 == len(data), "a pack's index")
+            offset += struct.unpack_from("<I", index, 28 * i + 8)[0]
+        require(len(index) == 28 * count and offset + index_size + 16 == len(data), "a pack's index")
         return places
 
     def check_replacement(self, name, newest):
@@ -162,12 +177,12 @@ class Shard:
         number, count, index_size = struct.unpack_from("<III", data, 96)
         require(data[:8] == b"HFREPL01" and version == 1, "a replacement's header")
         require(f"{epoch:08x}-{id_text(data[16:32])}.{number:02x}" == newest and number > 0, "a replacement's name")
-        require(id_text(data[64:80]) == self.shard_id and index_size == 52 * count + 16, "a replacement's header")
+        require(id_text(data[64:80]) == self.shard_id and index_size == 36 * count + 16, "a replacement's header")
         info = f"holdfast/1/replacement\n{self.repository.id}\n{self.shard_id}\n{newest}"
         index = unseal(hkdf(self.data_key, info), data[112:124], data[:128], data[128 : 128 + index_size])
         places, offset = {}, 128 + index_size
         for i in range(count):
-            blob, _, _, _, _, _, stored = struct.unpack_from("<IIBBHII", index, 52 * i)
+            blob, _, _, _, _, _, stored = struct.unpack_from("<IIBBHII", index, 36 * i)
             require(blob > max(places, default=-1), "a replacement's order")
             places[blob] = offset
             offset += stored
@@ -175,9 +190,9 @@ class Shard:
         return places
 
     def blob(self, ref):
-        pack_id = id_text(ref[32:48])
-        epoch, index, offset, stored_size, plain_size = struct.unpack_from("<IIIII", ref, 48)
-        kind, encoding = ref[68], ref[69]
+        pack_id = id_text(ref[16:32])
+        epoch, index, offset, stored_size, plain_size = struct.unpack_from("<IIIII", ref, 32)
+        kind, encoding = ref[52], ref[53]
         name = f"{epoch:08x}-{pack_id}"
         found, key, places = self.pack(name)
         require(index in places and (found != name or places[index] == offset), "a blob's place")
@@ -186,8 +201,11 @@ class Shard:
         plain = unseal(key, struct.pack("<Iq", index, 0), associated, sealed)
         if encoding == 1:
             plain = inflate(plain, plain_size)
-        hashed = hmac.new(self.hash_keys[kind - 1], plain, hashlib.sha256).digest()
-        require(len(plain) == plain_size and hashed == ref[:32], "a blob's hash")
+        if kind == 1:
+            hashed = gmac(self.hash_keys[0], plain)
+        else:
+            hashed = hmac.new(self.hash_keys[1], plain, hashlib.sha256).digest()[:16]
+        require(len(plain) == plain_size and hashed == ref[:16], "a blob's hash")
         return plain
 
     def node(self, ref, node_type, level):
@@ -198,8 +216,8 @@ class Shard:
 
     def children(self, ref, node_type, level):
         data, count = self.node(ref, node_type, level)
-        require(len(data) == 8 + 72 * count, "a node's size")
-        return [data[8 + 72 * i : 80 + 72 * i] for i in range(count)]
+        require(len(data) == 8 + 56 * count, "a node's size")
+        return [data[8 + 56 * i : 64 + 56 * i] for i in range(count)]
 
     def entries(self, ref, level):
         if level > 0:
@@ -209,28 +227,29 @@ class Shard:
         data, count = self.node(ref, 2, 0)
         at = 8
         for _ in range(count):
-            path_size, kind, depth, mode, size = struct.unpack_from("<HBBIQ", data, at)
-            root = data[at + 16 : at + 88] if kind == 1 else None
-            at += 88 if kind == 1 else 16
-            yield data[at : at + path_size].decode(), kind, depth, mode, size, root
+            path_size, kind, depth, mode, size, data_size = struct.unpack_from("<HBBIQQ", data, at)
+            root = data[at + 24 : at + 80] if kind == 1 else None
+            at += 80 if kind == 1 else 24
+            yield data[at : at + path_size].decode(), kind, depth, mode, size, data_size, root
             at += path_size
         require(at == len(data), "a leaf's size")
 
     def write_map(self, file, ref, depth, first_extent):
-        if ref == bytes(72):
-            return
+        if ref == bytes(56):
+            return 0
         if depth == 0:
             file.seek(first_extent * EXTENT_SIZE)
-            file.write(self.blob(ref))
-            return
+            return file.write(self.blob(ref))
+        written = 0
         for i, child in enumerate(self.children(ref, 1, depth)):
-            self.write_map(file, child, depth - 1, first_extent + i * 512 ** (depth - 1))
+            written += self.write_map(file, child, depth - 1, first_extent + i * 512 ** (depth - 1))
+        return written
 
     def restore(self, manifest, target):
         os.makedirs(target)
         previous = ""
         list_root = bytes.fromhex(manifest["list_root"])
-        for path, kind, depth, mode, size, root in self.entries(list_root, manifest["list_level"]):
+        for path, kind, depth, mode, size, data_size, root in self.entries(list_root, manifest["list_level"]):
             require(previous.encode() < path.encode() and ".." not in path.split("/") and path[0] != "/", "a path")
             previous = path
             full = os.path.join(target, path)
@@ -239,7 +258,7 @@ class Shard:
                 continue
             with open(full, "xb") as file:
                 file.truncate(size)
-                self.write_map(file, root, depth, 0)
+                require(self.write_map(file, root, depth, 0) == data_size, "a file's bytes of data")
                 require(file.seek(0, os.SEEK_END) == size, "a file's size")
             os.chmod(full, mode)
 

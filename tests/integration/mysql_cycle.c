@@ -15,7 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define EXTENT_BYTES 65536
+#define EXTENT_BYTES 32768
 #define CATCH_UP_MS 120000
 #define STALL_MS 20000
 #define MEMORY_BYTES (64 * 1024 * 1024)

@@ -18,7 +18,7 @@ typedef struct CycleBackup {
     Checkpoint checkpoint;
     int64_t received_bytes; // from the source
     int64_t size_bytes;
-    int64_t changed_bytes;       // in 64 KiB extents, against the parent; whole size for a seed
+    int64_t changed_bytes;       // in extents, against the parent; whole size for a seed
     int64_t checked_pages_files; // files that had a page check
 } CycleBackup;
 

@@ -199,7 +199,7 @@ static void test_listing_and_showing(void **state)
     assert_says(offline, SECOND_ID);
     assert_int_equal(RUN("repository", "show", "--database", "shop"), 0);
     assert_says(offline, FIRST_ID); // the newest complete one
-    assert_says(offline, "192 KiB");
+    assert_says(offline, "96.0 KiB");
     assert_int_equal(RUN("repository", "show", "--backup", "0197b", "--output=json"), 0);
     assert_says(offline, "\"shard\": \"-80\"");
 }

@@ -375,7 +375,7 @@ static bool sweep_beside(void *context, int64_t done_bytes, int64_t total_bytes)
 static void test_a_restore_goes_on_beside_a_sweep(void **state)
 {
     Fixture *fixture = *state;
-    History history = publish_history(fixture, 240);
+    History history = publish_history(fixture, 480);
     Race race = {.fixture = fixture, .history = &history};
     fixture->progress = (Progress){.on_progress = sweep_beside, .context = &race};
     assert_restores(fixture, history.manifests[2], history.digests[2]);

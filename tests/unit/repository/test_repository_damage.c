@@ -131,7 +131,7 @@ static void test_a_cut_object_is_found(void **state)
     Manifest *manifest = publish_small(fixture);
     write_set(fixture, BACKUP_ID, manifest);
     const char *pack = object_key(fixture, PACKS, 0);
-    const size_t sizes[] = {70000, 1000, 96, 10, 0};
+    const size_t sizes[] = {40000, 1000, 96, 10, 0};
     for (size_t i = 0; i < ARRAY_COUNT(sizes); i++) {
         object_cut(fixture, pack, sizes[i]);
         assert_restore_fails(fixture, manifest, REASON_OBJECT_CORRUPT);
@@ -233,7 +233,7 @@ static void test_exchanged_blobs_are_found(void **state)
     size_t size = 0;
     source_write(fixture, "a", 2 * EXTENT, 0);
     {
-        // Noise that does not compress: both blobs have 65536 + 16 bytes.
+        // Noise that does not compress: both blobs have an extent and 16 bytes.
         CLEANUP_FREE char *path = string_format("%s/a", fixture->source);
         CLEANUP_FREE uint8_t *noise = mem_alloc(2 * EXTENT);
         crypto_random(noise, 2 * EXTENT);

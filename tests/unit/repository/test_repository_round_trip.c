@@ -280,17 +280,17 @@ static bool watch(void *context, int64_t done_bytes, int64_t total_bytes)
 static void test_progress_and_cancel(void **state)
 {
     Fixture *fixture = *state;
-    source_write(fixture, "x", 320 * EXTENT, 1);
+    source_write(fixture, "x", 640 * EXTENT, 1);
     Watch seen = {0};
     fixture->progress = (Progress){.on_progress = watch, .context = &seen};
     Manifest *manifest = NULL;
     assert_ok(fixture, fixture_publish(fixture, NULL, &manifest));
-    assert_int_equal(seen.last_done, 320 * EXTENT);
-    assert_int_equal(seen.total, 320 * EXTENT);
+    assert_int_equal(seen.last_done, 640 * EXTENT);
+    assert_int_equal(seen.total, 640 * EXTENT);
     assert_true(seen.calls >= 5);
     seen = (Watch){0};
     assert_ok(fixture, fixture_restore(fixture, manifest));
-    assert_int_equal(seen.last_done, 320 * EXTENT);
+    assert_int_equal(seen.last_done, 640 * EXTENT);
     assert_ok(fixture, dir_remove_all(fixture->restored, &fixture->error));
     Manifest *canceled = NULL;
     for (int call = 1; call <= 3; call++) {
