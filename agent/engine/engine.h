@@ -51,6 +51,8 @@ typedef struct EngineOptions {
     const char *agent_program; // our own executable: children are started through `<agent> --child
                                // PROGRAM ...`, which makes the kernel kill them when we die
     const Cancel *cancel;
+    int64_t divide_bytes; // MariaDB's seed: a table this large, and a good part of the whole, is
+                          // copied by several connections; 0: the default, 64 MiB
     const char
         *lineage_id; // whose backups follow one another (the repository's id): logs since its
                      // newest backup are kept on the source; NULL: the shard's only lineage

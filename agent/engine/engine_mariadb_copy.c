@@ -95,21 +95,24 @@ static Status flush_rows(const MariadbPipe *pipe, Buffer *sql, size_t head_size,
     return status;
 }
 
+Status mariadb_source_failed(const MysqlClient *source, Error *error)
+{
+    if (source->error_number == DEFINITION_CHANGED) {
+        error_set(error, REASON_SOURCE_CHANGED, "a table was altered while it was being copied");
+        error_hint(error,
+                   "the copy is tried again; do not alter tables while the first copy is made");
+    }
+    return error->status;
+}
+
 // Streams the rows of `select` into inserts that begin with `insert` ("INSERT INTO t (a,b) VALUES
 // ").
 static Status copy_rows(const MariadbPipe *pipe, const char *select, const char *insert,
                         Error *error)
 {
     CLEANUP(mysql_result_freep) MYSQL_RES *result = NULL;
-    Status status = mysql_client_stream(pipe->source, ROW_MS, select, &result, error);
-    if (status != STATUS_OK) {
-        if (pipe->source->error_number == DEFINITION_CHANGED) {
-            error_set(error, REASON_SOURCE_CHANGED,
-                      "a table was altered while it was being copied");
-            error_hint(error,
-                       "the copy is tried again; do not alter tables while the first copy is made");
-        }
-        return error->status;
+    if (mysql_client_stream(pipe->source, ROW_MS, select, &result, error) != STATUS_OK) {
+        return mariadb_source_failed(pipe->source, error);
     }
     CLEANUP(buffer_done) Buffer sql = {0};
     buffer_init(&sql, INSERT_BYTES_MAX);
@@ -191,26 +194,70 @@ static Status create_table(const MariadbPipe *pipe, Arena *arena, const char *fu
     return mysql_client_run(pipe->local, MYSQL_STATEMENT_DEFAULT_MS, error, "SET NAMES binary");
 }
 
+typedef struct TableStatements {
+    const char *full_name, *insert, *select;
+} TableStatements;
+
+static Status write_statements(const MariadbPipe *pipe, Arena *arena, const MariadbTable *table,
+                               TableStatements *ret_statements, Error *error)
+{
+    const char *columns = NULL;
+    const char *full_name = arena_format(arena, "%s.%s", mysql_quote_name(arena, table->schema),
+                                         mysql_quote_name(arena, table->name));
+    RETURN_IF_ERROR(list_columns(pipe->source, arena, table->schema, table->name,
+                                 table->is_versioned, &columns, error));
+    *ret_statements = (TableStatements){
+        .full_name = full_name,
+        .insert = arena_format(arena, "INSERT INTO %s (%s) VALUES ", full_name, columns),
+        .select = arena_format(arena, "SELECT %s FROM %s%s", columns, full_name,
+                               table->is_versioned ? " FOR SYSTEM_TIME ALL" : ""),
+    };
+    return STATUS_OK;
+}
+
+Status mariadb_copy_definition(const MariadbPipe *pipe, const MariadbTable *table, Error *error)
+{
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    return create_table(pipe, arena,
+                        arena_format(arena, "%s.%s", mysql_quote_name(arena, table->schema),
+                                     mysql_quote_name(arena, table->name)),
+                        table, error);
+}
+
 Status mariadb_copy_table(const MariadbPipe *pipe, const MariadbTable *table, Error *error)
 {
     CLEANUP(arena_freep) Arena *arena = arena_new();
-    const char *full_name = arena_format(arena, "%s.%s", mysql_quote_name(arena, table->schema),
-                                         mysql_quote_name(arena, table->name));
-    const char *columns = NULL;
-    RETURN_IF_ERROR(create_table(pipe, arena, full_name, table, error));
-    RETURN_IF_ERROR(list_columns(pipe->source, arena, table->schema, table->name,
-                                 table->is_versioned, &columns, error));
-    const char *insert = arena_format(arena, "INSERT INTO %s (%s) VALUES ", full_name, columns);
-    const char *select = arena_format(arena, "SELECT %s FROM %s%s", columns, full_name,
-                                      table->is_versioned ? " FOR SYSTEM_TIME ALL" : "");
+    TableStatements statements;
+    RETURN_IF_ERROR(mariadb_copy_definition(pipe, table, error));
+    RETURN_IF_ERROR(write_statements(pipe, arena, table, &statements, error));
     // All rows in one transaction into an empty table: InnoDB loads them in bulk.
     RETURN_IF_ERROR(
         mysql_client_run(pipe->local, MYSQL_STATEMENT_DEFAULT_MS, error, "START TRANSACTION"));
-    Status status = copy_rows(pipe, select, insert, error);
+    Status status = copy_rows(pipe, statements.select, statements.insert, error);
     if (status == STATUS_OK) {
         status = mysql_client_run(pipe->local, ROW_MS, error, "COMMIT");
     }
-    return status == STATUS_OK ? status : error_wrap(error, "table %s", full_name);
+    return status == STATUS_OK ? status : error_wrap(error, "table %s", statements.full_name);
+}
+
+// Loading in bulk would lock the table for one connection; unique_checks keeps InnoDB from it. Each
+// statement is a transaction, so that undo logs, which are part of a backup, do not grow.
+Status mariadb_copy_range(const MariadbPipe *pipe, const MariadbTable *table, const char *condition,
+                          Error *error)
+{
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    TableStatements statements;
+    RETURN_IF_ERROR(write_statements(pipe, arena, table, &statements, error));
+    const char *select =
+        arena_format(arena, "%s FORCE INDEX (PRIMARY) WHERE %s", statements.select, condition);
+    RETURN_IF_ERROR(mysql_client_run(pipe->local, MYSQL_STATEMENT_DEFAULT_MS, error,
+                                     "SET SESSION unique_checks = 1"));
+    Status status = copy_rows(pipe, select, statements.insert, error);
+    if (status == STATUS_OK) {
+        status = mysql_client_run(pipe->local, MYSQL_STATEMENT_DEFAULT_MS, error,
+                                  "SET SESSION unique_checks = 0");
+    }
+    return status == STATUS_OK ? status : error_wrap(error, "table %s", statements.full_name);
 }
 
 // Those of `wanted` ("`a`,`b`") that are in `there` as well.

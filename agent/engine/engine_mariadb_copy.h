@@ -27,5 +27,12 @@ typedef struct MariadbPipe {
 
 // Makes the table as the source shows it and copies its rows.
 Status mariadb_copy_table(const MariadbPipe *pipe, const MariadbTable *table, Error *error);
+// The same in pieces: the table alone, and of its rows those that fulfil a condition.
+Status mariadb_copy_definition(const MariadbPipe *pipe, const MariadbTable *table, Error *error);
+Status mariadb_copy_range(const MariadbPipe *pipe, const MariadbTable *table, const char *condition,
+                          Error *error);
+// Names the failure of a question to the source: a table that was altered after the snapshot is
+// SOURCE_CHANGED.
+Status mariadb_source_failed(const MysqlClient *source, Error *error);
 // Replaces the rows of a system table that both servers have: the columns that both have.
 Status mariadb_copy_system_rows(const MariadbPipe *pipe, const char *name, Error *error);

@@ -5,8 +5,11 @@
 // transactions (accounts, routines and events among them) are copied, then for some milliseconds
 // commits, while every connection opens its snapshot and the GTID position is read. After that the
 // source is free, and the rows of all other tables are read from the snapshots. Writers of InnoDB
-// tables wait only for those milliseconds.
+// tables wait only for those milliseconds. Each connection copies a table at a time; one that is so
+// large that the others would have to wait for it is divided into ranges of its primary key.
 #include "agent/engine/engine_mariadb_copy.h"
+#include "agent/engine/engine_mariadb_indexes.h"
+#include "agent/engine/engine_mariadb_ranges.h"
 #include "agent/engine/engine_mysql_family.h"
 #include "common/clock.h"
 #include "common/file.h"
@@ -20,6 +23,8 @@
 #include <string.h>
 
 #define PIPE_COUNT 4
+#define DIVIDE_BYTES (64 * 1024 * 1024)
+#define DIVIDED_COUNT_MAX (4 * PIPE_COUNT) // a smaller part of the whole is no matter
 #define INSTALL_MS (5 * 60 * 1000)
 #define LOCK_WAIT_S 5 // a lock that we wait for makes others wait
 #define LOCK_TRIES 24
@@ -48,6 +53,20 @@ static const char *const SYSTEM_TABLES[] = {"global_priv",
                                             "time_zone_transition_type",
                                             "time_zone_leap_second"};
 
+// A table that several connections copy.
+typedef struct DividedTable {
+    const MariadbTable *table;
+    atomic_size_t open_count; // ranges that are not copied yet
+    const char *add_indexes;  // then this is done; NULL: nothing
+} DividedTable;
+
+// What a connection copies at a time.
+typedef struct Piece {
+    const MariadbTable *table;
+    DividedTable *divided; // NULL: the whole table
+    const char *condition;
+} Piece;
+
 typedef struct Seed {
     MysqlEngine *engine;
     Arena *arena;
@@ -59,7 +78,9 @@ typedef struct Seed {
     char position[1024];
     int64_t total_bytes;
     atomic_int_fast64_t copied_bytes;
-    atomic_size_t next_table;
+    Piece *pieces;
+    size_t piece_count;
+    atomic_size_t next_piece;
     atomic_bool has_failed;
     atomic_size_t finished_count;
 } Seed;
@@ -286,6 +307,66 @@ static Status take_snapshots(Seed *seed, Error *error)
     return mysql_client_run(seed->control, MYSQL_STATEMENT_MS, error, "BACKUP STAGE END");
 }
 
+// A table that could keep one connection busy when the others have nothing left to do.
+static bool is_worth_dividing(const Seed *seed, const MariadbTable *table)
+{
+    int64_t wanted = seed->engine->base.options.divide_bytes;
+    return table->is_transactional && !table->is_versioned && !table->is_sequence &&
+           table->size_bytes >= (wanted > 0 ? wanted : DIVIDE_BYTES) &&
+           table->size_bytes * DIVIDED_COUNT_MAX > seed->total_bytes;
+}
+
+// Makes the table without its indexes, and its ranges; none when it is better copied as a whole.
+static Status divide(Seed *seed, const MariadbTable *table, MariadbRanges *ranges,
+                     DividedTable **ret_divided, Error *error)
+{
+    MariadbPipe pipe = pipe_of(seed, 0);
+    const char *add_indexes = NULL;
+    bool is_lifted = false;
+    RETURN_IF_ERROR(mariadb_ranges_plan(pipe.source, seed->arena, table, ranges, error));
+    if (ranges->count > 0) {
+        RETURN_IF_ERROR(mariadb_copy_definition(&pipe, table, error));
+        RETURN_IF_ERROR(
+            mariadb_indexes_lift(pipe.local, seed->arena, table, &add_indexes, &is_lifted, error));
+    }
+    if (ranges->count > 0 && !is_lifted) {
+        ranges->count = 0;
+        RETURN_IF_ERROR(mysql_client_run(pipe.local, MYSQL_STATEMENT_MS, error, "DROP TABLE %s.%s",
+                                         mysql_quote_name(seed->arena, table->schema),
+                                         mysql_quote_name(seed->arena, table->name)));
+    }
+    DividedTable *divided = arena_alloc(seed->arena, sizeof(*divided));
+    *divided = (DividedTable){.table = table, .add_indexes = add_indexes};
+    atomic_init(&divided->open_count, ranges->count);
+    *ret_divided = divided;
+    return STATUS_OK;
+}
+
+// Within the snapshot of the first connection: what it sees, all see. The largest come first.
+static Status list_pieces(Seed *seed, Error *error)
+{
+    size_t most = seed->table_count + DIVIDED_COUNT_MAX * MARIADB_RANGE_COUNT_MAX;
+    seed->pieces = arena_alloc_array(seed->arena, most, sizeof(Piece));
+    for (size_t i = 0; i < seed->table_count; i++) {
+        const MariadbTable *table = &seed->tables[i];
+        MariadbRanges ranges = {0};
+        DividedTable *divided = NULL;
+        if (is_worth_dividing(seed, table)) {
+            RETURN_IF_ERROR(divide(seed, table, &ranges, &divided, error));
+        }
+        for (size_t range = 0; range < ranges.count; range++) {
+            seed->pieces[seed->piece_count++] =
+                (Piece){.table = table, .divided = divided, .condition = ranges.conditions[range]};
+        }
+        if (table->is_transactional && ranges.count == 0) {
+            seed->pieces[seed->piece_count++] = (Piece){.table = table};
+        }
+    }
+    assert(seed->piece_count <= most);
+    return mysql_client_run(seed->sources[0], MYSQL_STATEMENT_MS, error,
+                            "ROLLBACK TO SAVEPOINT tables");
+}
+
 typedef struct Worker {
     Seed *seed;
     size_t index;
@@ -293,21 +374,34 @@ typedef struct Worker {
     Status status;
 } Worker;
 
-static Status copy_next_tables(Worker *worker)
+static Status copy_piece(Worker *worker, const Piece *piece)
+{
+    MariadbPipe pipe = pipe_of(worker->seed, worker->index);
+    DividedTable *divided = piece->divided;
+    Error *error = &worker->error;
+    RETURN_IF_ERROR(divided == NULL
+                        ? mariadb_copy_table(&pipe, piece->table, error)
+                        : mariadb_copy_range(&pipe, piece->table, piece->condition, error));
+    // Lets go of the table, so that the source can change its schema.
+    RETURN_IF_ERROR(
+        mysql_client_run(pipe.source, MYSQL_STATEMENT_MS, error, "ROLLBACK TO SAVEPOINT tables"));
+    if (divided == NULL || atomic_fetch_sub(&divided->open_count, 1) > 1 ||
+        divided->add_indexes == NULL) {
+        return STATUS_OK;
+    }
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    return mariadb_indexes_restore(pipe.local, arena, divided->table, divided->add_indexes, error);
+}
+
+static Status copy_next_pieces(Worker *worker)
 {
     Seed *seed = worker->seed;
-    MariadbPipe pipe = pipe_of(seed, worker->index);
     for (;;) {
-        size_t index = atomic_fetch_add(&seed->next_table, 1);
-        if (index >= seed->table_count || atomic_load(&seed->has_failed)) {
+        size_t index = atomic_fetch_add(&seed->next_piece, 1);
+        if (index >= seed->piece_count || atomic_load(&seed->has_failed)) {
             return STATUS_OK;
         }
-        if (seed->tables[index].is_transactional) {
-            RETURN_IF_ERROR(mariadb_copy_table(&pipe, &seed->tables[index], &worker->error));
-            // Lets go of the table, so that the source can change its schema.
-            RETURN_IF_ERROR(mysql_client_run(pipe.source, MYSQL_STATEMENT_MS, &worker->error,
-                                             "ROLLBACK TO SAVEPOINT tables"));
-        }
+        RETURN_IF_ERROR(copy_piece(worker, &seed->pieces[index]));
     }
 }
 
@@ -315,7 +409,7 @@ static void *run_worker(void *argument)
 {
     Worker *worker = argument;
     mysql_thread_init();
-    worker->status = copy_next_tables(worker);
+    worker->status = copy_next_pieces(worker);
     if (worker->status != STATUS_OK) {
         atomic_store(&worker->seed->has_failed, true);
     }
@@ -521,6 +615,7 @@ static Status copy_everything(Seed *seed, EngineProgressFunction on_progress, vo
     RETURN_IF_ERROR(copy_plain_tables(seed, error));
     RETURN_IF_ERROR(take_snapshots(seed, error));
     report(seed, on_progress, context);
+    RETURN_IF_ERROR(list_pieces(seed, error));
     RETURN_IF_ERROR(copy_tables(seed, on_progress, context, error));
     RETURN_IF_ERROR(copy_views(seed, error));
     RETURN_IF_ERROR(copy_triggers(seed, error));

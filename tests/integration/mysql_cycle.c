@@ -79,6 +79,7 @@ static Status open_run(Cycle *cycle, bool with_source, CycleRun *run, Error *err
                              .program_directory =
                                  cycle->source->is_mysql ? scratch_mysql_directory() : NULL,
                              .memory_bytes = MEMORY_BYTES,
+                             .divide_bytes = cycle->divide_bytes,
                              .agent_program = cycle->launcher,
                              .cancel = &cycle->cancel};
     Status status = engine_open(&options, with_source ? &source : NULL, &run->engine, error);

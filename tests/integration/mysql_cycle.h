@@ -30,6 +30,7 @@ typedef struct Cycle {
     Cancel cancel;
     const char *tls_mode; // NULL: "prefer"
     const char *tls_ca_pem;
+    int64_t divide_bytes; // of the engine's options
 } Cycle;
 
 typedef struct CycleRun {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the test files of the MySQL family share: one source, its seed, and the tests of failures.
+// What the test files of the MySQL family share: one source and its seed.
 #pragma once
 
 #include "tests/integration/mysql_cycle.h"
@@ -13,18 +13,20 @@ typedef struct Fixture {
     CycleBackup seed; // of the source as set up
 } Fixture;
 
-extern Fixture shared; // for all tests; those that break it come last
+extern Fixture shared; // for all tests of a program; those that break it come last
+extern const char *const engine_name;
 
+// For main(): true when the program is to end with that code: it was the launcher of a child.
+bool suite_prepare(int argc, char **argv, int *ret_exit_code);
+const char *suite_program(void); // this test program, which is also the launcher of engine children
+// For the group: an empty source, or one with everything that a copy could lose.
+int suite_set_up(void **state);
+int suite_set_up_objects(void **state);
+int suite_tear_down(void **state);
+
+// NULL: refused.
+MysqlClient *suite_connect(int port, const char *username, const char *password, Error *error);
 // A served backup answers every question as the source does now, to the backup's own accounts.
 void assert_same_as_source(const CycleBackup *backup);
 // The number of the last transaction in a position of one server: "0-1-42", "uuid:1-42".
 int64_t last_transaction(const char *position);
-
-// mysql_failures.c
-void test_verified_tls(void **state);
-void test_source_restarts_in_the_middle(void **state);
-void test_stall_and_cancel(void **state);
-void test_failover(void **state);
-void test_purged_logs_are_named_at_once(void **state);
-void test_diverged_sources_are_refused(void **state);
-void test_wrong_credentials_are_named(void **state);

@@ -2,7 +2,6 @@
 // The MariaDB and MySQL engines against real servers; built once for each. Red here means: a backup
 // is not exactly the source at its checkpoint, accounts or objects are lost, a generation does not
 // follow the one before, a page error goes unseen, or a failure of the source has no name.
-#include "agent/engine/child.h"
 #include "common/clock.h"
 #include "common/file.h"
 #include "common/memory.h"
@@ -11,7 +10,6 @@
 #include "tests/harness/free_port.h"
 #include "tests/harness/harness.h"
 #include "tests/integration/mysql_cycle.h"
-#include "tests/integration/mysql_objects.h"
 #include "tests/integration/mysql_suite.h"
 
 #include <errno.h>
@@ -23,87 +21,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-static char program_path[4096]; // of this test: also the launcher of engine children
-static const char *const engine_name = TEST_IS_MYSQL ? "mysql" : "mariadb";
-
-static void set_up_source(Fixture *fixture, const char *const *options)
-{
-    fixture->root = temp_dir_new();
-    fixture->source = scratch_mysql_new(is_mysql, program_path, fixture->root, "source", options);
-    fixture->cycle =
-        (Cycle){.source = fixture->source, .launcher = program_path, .root = fixture->root};
-}
-
-static void tear_down_source(Fixture *fixture)
-{
-    scratch_mysql_freep(&fixture->source);
-    if (getenv("CYCLE_KEEP") == NULL) {
-        temp_dir_removep(&fixture->root);
-    }
-}
-
-Fixture shared; // one source with objects and its seed, for the tests that do not break them
-
-static int set_up_group(void **state)
-{
-    (void)state;
-    set_up_source(&shared, NULL);
-    scratch_mysql_run(shared.source, MYSQL_OBJECTS);
-    if (!is_mysql) {
-        scratch_mysql_run(shared.source, MARIADB_OBJECTS);
-    }
-    return 0;
-}
-
-static int tear_down_group(void **state)
-{
-    (void)state;
-    tear_down_source(&shared);
-    return 0;
-}
-
-static MysqlClient *connect_as(int port, const char *username, const char *password, Error *error)
-{
-    EngineSource source = {
-        .host = "127.0.0.1", .port = port, .username = username, .tls_mode = "prefer"};
-    source.password = secret_from_text(password);
-    MysqlClient *client = NULL;
-    (void)mysql_client_open_source(&source, NULL, 10000, &client, error);
-    secret_done(&source.password);
-    return client;
-}
-
-void assert_same_as_source(const CycleBackup *backup)
-{
-    Error error = {0};
-    CycleRun run = {0};
-    int port = 0;
-    assert_ok(cycle_serve(&shared.cycle, backup, &port, &run, &error), &error);
-    CLEANUP(mysql_client_freep) MysqlClient *ours = connect_as(port, "app", "app-secret", &error);
-    assert_non_null(ours);
-    CLEANUP(mysql_client_freep) MysqlClient *theirs = scratch_mysql_client(shared.source);
-    // Only `app` can look, so both are asked as `app`: definitions are shown to the privileged
-    // only.
-    CLEANUP(mysql_client_freep)
-    MysqlClient *source = connect_as(shared.source->port, "app", "app-secret", &error);
-    assert_non_null(source);
-    for (size_t i = 0; i < MYSQL_QUESTION_COUNT; i++) {
-        CLEANUP_FREE char *expected = scratch_mysql_rows(source, MYSQL_QUESTIONS[i]);
-        CLEANUP_FREE char *got = scratch_mysql_rows(ours, MYSQL_QUESTIONS[i]);
-        if (!text_equal(expected, got)) {
-            (void)fprintf(stderr, "%s\n--- source\n%s\n--- backup\n%s\n", MYSQL_QUESTIONS[i],
-                          expected, got);
-            fail();
-        }
-    }
-    assert_null(connect_as(port, "root", "wrong", &error));
-    assert_int_equal(error.reason, REASON_SOURCE_AUTHENTICATION);
-    mysql_client_freep(&ours);
-    cycle_end(&run);
-    error_clear(&error);
-    assert_null(connect_as(port, "app", "app-secret", &error)); // gone with its engine
-}
 
 static void test_probe(void **state)
 {
@@ -249,18 +166,13 @@ static void writer_stop(Writer *writer)
     assert_true(atomic_load(&writer->count) > 0);
 }
 
-int64_t last_transaction(const char *position)
-{
-    return strtoll(strrchr(position, '-') + 1, NULL, 10);
-}
-
 static int64_t log_rows(const CycleBackup *backup)
 {
     Error error = {0};
     CycleRun run = {0};
     int port = 0;
     assert_ok(cycle_serve(&shared.cycle, backup, &port, &run, &error), &error);
-    MysqlClient *client = connect_as(port, "app", "app-secret", &error);
+    MysqlClient *client = suite_connect(port, "app", "app-secret", &error);
     assert_non_null(client);
     CLEANUP_FREE char *text = scratch_mysql_rows(client, "SELECT COUNT(*) FROM shop.log");
     mysql_client_free(client);
@@ -321,7 +233,7 @@ static void test_accounts_and_schema_are_replayed(void **state)
 
     int port = 0;
     assert_ok(cycle_serve(&shared.cycle, &backup, &port, &run, &error), &error);
-    MysqlClient *late = connect_as(port, "late", "late-secret", &error);
+    MysqlClient *late = suite_connect(port, "late", "late-secret", &error);
     assert_non_null(late);
     CLEANUP_FREE char *rows = scratch_mysql_rows(late, "SELECT id FROM shop.later");
     assert_string_equal(rows, "1");
@@ -524,7 +436,7 @@ static void hold(const char *root, const char *backup_directory, const char *ver
     Error error = {0};
     ScratchMysql source = {.is_mysql = is_mysql, .port = 1};
     Cycle cycle = {.source = &source,
-                   .launcher = program_path,
+                   .launcher = suite_program(),
                    .root = (char *)(uintptr_t)root,
                    .count = 5000};
     CycleBackup backup = {0};
@@ -560,13 +472,9 @@ static void test_engine_dies_with_its_owner(void **state)
     (void)state;
     CLEANUP(temp_dir_removep) char *root = temp_dir_new();
     CLEANUP_FREE char *ready = path_join(root, "ready");
-    const char *const arguments[] = {program_path,
-                                     "--hold",
-                                     root,
-                                     shared.seed.directory,
-                                     shared.seed.version,
-                                     shared.seed.engine_state,
-                                     NULL};
+    const char *const arguments[] = {
+        suite_program(),          "--hold", root, shared.seed.directory, shared.seed.version,
+        shared.seed.engine_state, NULL};
     ProcessOptions options = {.arguments = arguments, .new_session = true};
     Error error = {0};
     pid_t pid = 0;
@@ -590,12 +498,10 @@ static void test_engine_dies_with_its_owner(void **state)
 
 int main(int argc, char **argv)
 {
-    if (argc > 2 && text_equal(argv[1], "--child")) {
-        return child_main(argc, argv);
+    int exit_code = 0;
+    if (suite_prepare(argc, argv, &exit_code)) {
+        return exit_code;
     }
-    ssize_t size = readlink("/proc/self/exe", program_path, sizeof(program_path) - 1);
-    assert_true(size > 0);
-    scratch_mysql_drop_root(argv);
     if (argc == 6 && text_equal(argv[1], "--hold")) {
         hold(argv[2], argv[3], argv[4], argv[5]);
     }
@@ -613,18 +519,10 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_bad_parents_are_named),
         cmocka_unit_test(test_prepared_directory),
         cmocka_unit_test(test_engine_dies_with_its_owner),
-        cmocka_unit_test(test_verified_tls),
-        cmocka_unit_test(test_source_restarts_in_the_middle),
-        cmocka_unit_test(test_stall_and_cancel),
-        cmocka_unit_test(test_wrong_credentials_are_named),
 #if TEST_IS_MYSQL
         cmocka_unit_test(test_tables_that_cannot_be_cloned),
 #endif
         cmocka_unit_test(test_idle_generation_is_small),
-        cmocka_unit_test(test_failover),
-        cmocka_unit_test(test_purged_logs_are_named_at_once),
-        cmocka_unit_test(test_diverged_sources_are_refused),
     };
-    cmocka_set_test_filter(argc == 2 ? argv[1] : NULL);
-    return cmocka_run_group_tests(tests, set_up_group, tear_down_group);
+    return cmocka_run_group_tests(tests, suite_set_up_objects, suite_tear_down);
 }

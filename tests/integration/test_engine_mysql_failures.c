@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What happens to a source of the MySQL family, and what the engine makes of it. Red here means: a
-// failure of the source has no name or the wrong one, hangs a backup, or spoils it.
+// What happens to a source of the MySQL family, and what the engine makes of it; built once for
+// MariaDB and once for MySQL. Red here means: a failure of the source has no name or the wrong one,
+// hangs a backup, or spoils it.
 #include "common/clock.h"
 #include "common/crypto.h"
 #include "common/file.h"
@@ -35,15 +36,14 @@ static void assert_proven_before_password(const char *certificate, const char *o
         source.host = cases[i].host;
         source.tls_mode = "verify-full";
         source.tls_ca_pem = cases[i].ca_pem;
-        const char *engine = is_mysql ? "mysql" : "mariadb";
-        assert_int_not_equal(engine_probe(engine, &source, 10000, &info, &error), STATUS_OK);
+        assert_int_not_equal(engine_probe(engine_name, &source, 10000, &info, &error), STATUS_OK);
         assert_string_equal(reason_slug(error.reason), reason_slug(cases[i].reason));
         secret_done(&source.password);
     }
 }
 
 // Everything over TLS with the server's certificate verified: seed, replication, our own questions.
-void test_verified_tls(void **state)
+static void test_verified_tls(void **state)
 {
     (void)state;
     Error error = {0};
@@ -100,7 +100,7 @@ void test_verified_tls(void **state)
     mem_free(other_key);
 }
 
-void test_source_restarts_in_the_middle(void **state)
+static void test_source_restarts_in_the_middle(void **state)
 {
     (void)state;
     Error error = {0};
@@ -135,7 +135,7 @@ void test_source_restarts_in_the_middle(void **state)
 }
 
 // A checkpoint that never arrives: bounded, named, and a cancel ends the wait sooner.
-void test_stall_and_cancel(void **state)
+static void test_stall_and_cancel(void **state)
 {
     (void)state;
     Error error = {0};
@@ -199,7 +199,7 @@ static Status follow_until_caught_up(CycleRun *run, Error *error)
 
 // A failover in the middle goes on when the new server continues the history, and is refused when
 // it lost transactions that we have already replayed: they would stay in all later backups.
-void test_failover(void **state)
+static void test_failover(void **state)
 {
     (void)state;
     Error error = {0};
@@ -238,7 +238,7 @@ static void assert_follow_fails(const CycleBackup *parent, Reason reason)
     cycle_end(&run);
 }
 
-void test_purged_logs_are_named_at_once(void **state)
+static void test_purged_logs_are_named_at_once(void **state)
 {
     (void)state;
     scratch_mysql_run(
@@ -254,7 +254,7 @@ void test_purged_logs_are_named_at_once(void **state)
 
 // The source forgot transactions that the parent has: restored from an old copy, or failed over
 // without them.
-void test_diverged_sources_are_refused(void **state)
+static void test_diverged_sources_are_refused(void **state)
 {
     (void)state;
     CycleBackup backup = {0};
@@ -280,7 +280,7 @@ void test_diverged_sources_are_refused(void **state)
     }
 }
 
-void test_wrong_credentials_are_named(void **state)
+static void test_wrong_credentials_are_named(void **state)
 {
     (void)state;
     Error error = {0};
@@ -308,4 +308,29 @@ void test_wrong_credentials_are_named(void **state)
     assert_string_equal(buffer_text(&output), "");
     assert_null(strstr(backup.engine_state, "word"));
     cycle_end(&run);
+}
+
+static int set_up_seeded(void **state)
+{
+    suite_set_up_objects(state);
+    cycle_backup(&shared.cycle, NULL, &shared.seed);
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    int exit_code = 0;
+    if (suite_prepare(argc, argv, &exit_code)) {
+        return exit_code;
+    }
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_verified_tls),
+        cmocka_unit_test(test_source_restarts_in_the_middle),
+        cmocka_unit_test(test_stall_and_cancel),
+        cmocka_unit_test(test_wrong_credentials_are_named),
+        cmocka_unit_test(test_failover),
+        cmocka_unit_test(test_purged_logs_are_named_at_once),
+        cmocka_unit_test(test_diverged_sources_are_refused),
+    };
+    return cmocka_run_group_tests(tests, set_up_seeded, suite_tear_down);
 }
