@@ -40,6 +40,7 @@
 #define SERVER_ACCOUNT_LOCKED 3118
 #define SERVER_ACCOUNT_LOCKED_MARIADB 4151
 #define SERVER_TLS_REQUIRED 3159
+#define SERVER_CLONE_DISK_SPACE 3873
 
 // libmariadb's wait callback has no context argument, so the client that runs is remembered per
 // thread.
@@ -160,9 +161,9 @@ static Status fail(MysqlClient *client, Error *error, const char *what)
     }
     const char *text = mysql_error(client->mysql);
     if (!client->is_source) {
-        Reason reason = number == 1021 || number == 3675 || strstr(text, "No space left") != NULL
-                            ? REASON_DISK_FULL
-                            : REASON_ENGINE_FAILED;
+        bool is_full = number == 1021 || number == 3675 || number == SERVER_CLONE_DISK_SPACE ||
+                       strstr(text, "No space left") != NULL;
+        Reason reason = is_full ? REASON_DISK_FULL : REASON_ENGINE_FAILED;
         return error_set(error, reason, "%s: %s (%u)", what, client->is_late ? "timed out" : text,
                          number);
     }

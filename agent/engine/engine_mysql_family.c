@@ -50,6 +50,24 @@ Status mysql_check_disk(const MysqlEngine *engine, Error *error)
     return STATUS_OK;
 }
 
+Status mysql_name_failure(const MysqlEngine *engine, Status status, Error *error)
+{
+    Error why = {0};
+    if (status == STATUS_OK) {
+        return STATUS_OK;
+    }
+    bool may_be_full = error->reason == REASON_ENGINE_FAILED ||
+                       error->reason == REASON_REPLICATION_BROKEN ||
+                       error->reason == REASON_REPLAY_STALLED;
+    if (may_be_full && mysql_check_disk(engine, &why) != STATUS_OK) {
+        *error = why;
+    } else if (may_be_full && mysql_server_log_says_full(engine)) {
+        error->reason = REASON_DISK_FULL; // a server that ended has given back what it waited for
+        error->status = reason_status(REASON_DISK_FULL);
+    }
+    return error->status;
+}
+
 Status mysql_family_open(const EngineDriver *driver, bool is_mysql, const EngineOptions *options,
                          const EngineSource *source, Engine **ret_engine, Error *error)
 {
@@ -186,9 +204,8 @@ static const char *make_state(const MysqlEngine *engine, Arena *arena)
     return arena_string(arena, buffer_text(&text));
 }
 
-Status mysql_family_stop(Engine *base, Arena *arena, const char **ret_engine_state, Error *error)
+static Status stop(MysqlEngine *engine, Arena *arena, const char **ret_engine_state, Error *error)
 {
-    MysqlEngine *engine = mysql_engine(base);
     if (!mysql_server_is_running(engine)) {
         return error_set(error, REASON_ENGINE_FAILED, "the engine is not running");
     }
@@ -198,6 +215,12 @@ Status mysql_family_stop(Engine *base, Arena *arena, const char **ret_engine_sta
     engine->is_clean = true;
     *ret_engine_state = make_state(engine, arena);
     return STATUS_OK;
+}
+
+Status mysql_family_stop(Engine *base, Arena *arena, const char **ret_engine_state, Error *error)
+{
+    MysqlEngine *engine = mysql_engine(base);
+    return mysql_name_failure(engine, stop(engine, arena, ret_engine_state, error), error);
 }
 
 static Status check_port(int port, Error *error)

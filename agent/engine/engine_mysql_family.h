@@ -98,6 +98,9 @@ Status mysql_family_clean_source(const EngineSource *source, const char *shard_i
 // DISK_FULL when hardly anything is free where the data is: the servers wait for space instead of
 // failing.
 Status mysql_check_disk(const MysqlEngine *engine, Error *error);
+// The status of a call that failed: DISK_FULL when that is why the server did not do what it was
+// told.
+Status mysql_name_failure(const MysqlEngine *engine, Status status, Error *error);
 Status mysql_check_canceled(const MysqlEngine *engine, Error *error);
 // engine_mysql_settings.c
 Status mysql_settings_read(MysqlClient *source, bool is_mysql, MysqlSettings *ret_settings,
@@ -124,8 +127,10 @@ Status mysql_server_open_client(MysqlEngine *engine, MysqlClient **ret_client,
                                 Error *error); // only in mode LOAD
 // The log's last errors in one line, for messages.
 void mysql_server_log_tail(const MysqlEngine *engine, char *ret_text, size_t size);
+bool mysql_server_log_says_full(const MysqlEngine *engine); // among its last errors
 char *mysql_work_path(Arena *arena, const MysqlEngine *engine, const char *name);
-// Runs a program of the engine's to its end through the child launcher.
+// Runs a program of the engine's to its end through the child launcher. Its arguments hold no
+// secret. A failure says what the program said last.
 Status mysql_program_run(const MysqlEngine *engine, const char *const *arguments,
                          const char *directory, int64_t timeout_ms, Error *error);
 

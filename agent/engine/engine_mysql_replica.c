@@ -425,7 +425,7 @@ static Status check_source(MysqlEngine *engine, Error *error)
     return refresh_settings(engine, error);
 }
 
-Status mysql_replica_follow(Engine *base, Error *error)
+static Status follow(Engine *base, Error *error)
 {
     MysqlEngine *engine = mysql_engine(base);
     assert(engine->pid != 0);
@@ -516,8 +516,7 @@ static Status check_running(MysqlEngine *engine, Error *error)
                      tail[0] != '\0' ? ": " : "", tail);
 }
 
-Status mysql_replica_position(Engine *base, EngineProgress *ret_progress, bool *ret_is_caught_up,
-                              Error *error)
+static Status look(Engine *base, EngineProgress *ret_progress, bool *ret_is_caught_up, Error *error)
 {
     MysqlEngine *engine = mysql_engine(base);
     RETURN_IF_ERROR(check_running(engine, error));
@@ -545,8 +544,8 @@ Status mysql_replica_position(Engine *base, EngineProgress *ret_progress, bool *
 
 // Replay stops first, so that it cannot be beyond the checkpoint when that is known. MySQL's
 // receiver goes on; MariaDB's would only fetch what is fetched again.
-Status mysql_replica_checkpoint_take(Engine *base, const char *name, Checkpoint *ret_checkpoint,
-                                     Error *error)
+static Status take_checkpoint(Engine *base, const char *name, Checkpoint *ret_checkpoint,
+                              Error *error)
 {
     (void)name; // the position says it all
     MysqlEngine *engine = mysql_engine(base);
@@ -639,8 +638,8 @@ static Status replay_step(MysqlEngine *engine, Replay *replay, EngineProgress *p
     return check_stall(engine, replay, &status, error);
 }
 
-Status mysql_replica_replay_to(Engine *base, const Checkpoint *checkpoint, int64_t stall_ms,
-                               EngineProgressFunction on_progress, void *context, Error *error)
+static Status replay(Engine *base, const Checkpoint *checkpoint, int64_t stall_ms,
+                     EngineProgressFunction on_progress, void *context, Error *error)
 {
     MysqlEngine *engine = mysql_engine(base);
     Replay replay = {
@@ -680,6 +679,33 @@ Status mysql_replica_replay_to(Engine *base, const Checkpoint *checkpoint, int64
         }
         clock_sleep_ms(POLL_MS);
     }
+}
+
+// A server without space waits, stops replaying or ends, whichever call that meets.
+Status mysql_replica_follow(Engine *base, Error *error)
+{
+    return mysql_name_failure(mysql_engine(base), follow(base, error), error);
+}
+
+Status mysql_replica_position(Engine *base, EngineProgress *ret_progress, bool *ret_is_caught_up,
+                              Error *error)
+{
+    return mysql_name_failure(mysql_engine(base), look(base, ret_progress, ret_is_caught_up, error),
+                              error);
+}
+
+Status mysql_replica_checkpoint_take(Engine *base, const char *name, Checkpoint *ret_checkpoint,
+                                     Error *error)
+{
+    return mysql_name_failure(mysql_engine(base),
+                              take_checkpoint(base, name, ret_checkpoint, error), error);
+}
+
+Status mysql_replica_replay_to(Engine *base, const Checkpoint *checkpoint, int64_t stall_ms,
+                               EngineProgressFunction on_progress, void *context, Error *error)
+{
+    return mysql_name_failure(
+        mysql_engine(base), replay(base, checkpoint, stall_ms, on_progress, context, error), error);
 }
 
 Status mysql_replica_reset(MysqlEngine *engine, Error *error)

@@ -22,6 +22,8 @@
 #define ARGUMENT_COUNT_MAX 128
 #define START_MS (15 * 60 * 1000) // crash recovery never happens on a clean parent; upgrades may
 #define START_POLL_MS 10
+#define PROGRAM_LOG_NAME "install.log"
+#define LOG_END_BYTES 8192
 #define STOP_STALL_MS (3 * 60 * 1000) // a server that neither computes nor writes for so long hangs
 #define STOP_CEILING_MS (4 * 60 * 60 * 1000)
 #define POOL_BYTES_MIN (16 * 1024 * 1024)
@@ -237,43 +239,51 @@ static void add_mode(Arguments *arguments, MysqlEngine *engine, MysqlServerMode 
     }
 }
 
-// The last errors of the log, on one line.
-void mysql_server_log_tail(const MysqlEngine *engine, char *ret_text, size_t size)
+// The end of a log in the work directory; "" when there is none. 8 KiB at most.
+static char *read_log_end(const MysqlEngine *engine, Arena *arena, const char *name)
 {
-    ret_text[0] = '\0';
-    CLEANUP(arena_freep) Arena *arena = arena_new();
-    CLEANUP(fd_closep)
-    int fd = open(mysql_work_path(arena, engine, "server.log"), O_RDONLY | O_CLOEXEC);
+    char *data = arena_alloc(arena, LOG_END_BYTES + 1);
+    CLEANUP(fd_closep) int fd = open(mysql_work_path(arena, engine, name), O_RDONLY | O_CLOEXEC);
     struct stat info;
-    if (fd < 0 || fstat(fd, &info) != 0) {
-        return;
-    }
-    char data[8192];
-    int64_t offset = MAX(0, (int64_t)info.st_size - (int64_t)sizeof(data) + 1);
     size_t got = 0;
-    Error ignored = {0};
-    if (file_read_at(fd, data, sizeof(data) - 1, offset, &got, &ignored) != STATUS_OK) {
-        return;
+    Error ignored = {0}; // a log that cannot be read only makes messages shorter
+    if (fd >= 0 && fstat(fd, &info) == 0) {
+        int64_t offset = MAX(0, (int64_t)info.st_size - LOG_END_BYTES);
+        (void)file_read_at(fd, data, LOG_END_BYTES, offset, &got, &ignored);
     }
-    data[got] = '\0';
+    return data;
+}
+
+// The last lines in one, of errors only or of all. Nothing that we give to a program is a secret;
+// lines that speak of a password are left out all the same, since a server may make one up.
+static void last_lines(const MysqlEngine *engine, const char *name, bool only_errors,
+                       char *ret_text, size_t size)
+{
+    CLEANUP(arena_freep) Arena *arena = arena_new();
     const char *tail[3] = {0};
     size_t count = 0;
     size_t line_count = 0;
-    char **lines = text_split(arena, data, '\n', &line_count);
+    char **lines = text_split(arena, read_log_end(engine, arena, name), '\n', &line_count);
     for (size_t i = 0; i < line_count; i++) {
-        const char *at = strstr(lines[i], "[ERROR]");
-        if (at != NULL) {
-            tail[count++ % ARRAY_COUNT(tail)] = at + strlen("[ERROR] ");
+        const char *at = strstr(lines[i], "[ERROR] ");
+        const char *line = at != NULL ? at + strlen("[ERROR] ") : lines[i];
+        bool is_wanted = only_errors ? at != NULL : lines[i][strspn(lines[i], " \t\r")] != '\0';
+        if (is_wanted && strcasestr(line, "password") == NULL) {
+            tail[count++ % ARRAY_COUNT(tail)] = line;
         }
     }
-    Buffer text = {0};
+    CLEANUP(buffer_done) Buffer text = {0};
     buffer_init(&text, size - 1);
     for (size_t i = count > ARRAY_COUNT(tail) ? count - ARRAY_COUNT(tail) : 0; i < count; i++) {
         const char *line = tail[i % ARRAY_COUNT(tail)];
         (void)buffer_append_format(&text, "%s%.160s", text.size > 0 ? "; " : "", line);
     }
     (void)snprintf(ret_text, size, "%s", buffer_text(&text));
-    buffer_done(&text);
+}
+
+void mysql_server_log_tail(const MysqlEngine *engine, char *ret_text, size_t size)
+{
+    last_lines(engine, "server.log", true, ret_text, size);
 }
 
 bool mysql_server_is_running(MysqlEngine *engine)
@@ -307,16 +317,28 @@ void mysql_server_kill(MysqlEngine *engine)
     close_local(engine, 0);
 }
 
+static Reason full_or(const char *said, Reason otherwise)
+{
+    bool is_full = strstr(said, "No space left") != NULL || strstr(said, "Disk is full") != NULL ||
+                   strstr(said, "errno: 28") != NULL;
+    return is_full ? REASON_DISK_FULL : otherwise;
+}
+
+bool mysql_server_log_says_full(const MysqlEngine *engine)
+{
+    char tail[400];
+    mysql_server_log_tail(engine, tail, sizeof(tail));
+    return full_or(tail, REASON_NONE) == REASON_DISK_FULL;
+}
+
 static Status start_failed(MysqlEngine *engine, Reason otherwise, const char *what, Error *error)
 {
     char tail[400];
     mysql_server_log_tail(engine, tail, sizeof(tail));
     RETURN_IF_ERROR(mysql_check_disk(engine, error));
-    Reason reason = strstr(tail, "No space left") != NULL || strstr(tail, "Disk is full") != NULL
-                        ? REASON_DISK_FULL
-                        : otherwise;
-    return error_set(error, reason, "the %s server %s%s%s", engine->is_mysql ? "MySQL" : "MariaDB",
-                     what, tail[0] != '\0' ? ": " : "", tail);
+    return error_set(error, full_or(tail, otherwise), "the %s server %s%s%s",
+                     engine->is_mysql ? "MySQL" : "MariaDB", what, tail[0] != '\0' ? ": " : "",
+                     tail);
 }
 
 // Until the server answers. Refusing our account is an answer too when `is_refusal_fine`.
@@ -534,6 +556,18 @@ Status mysql_server_stop(MysqlEngine *engine, Error *error)
     return STATUS_OK;
 }
 
+static Status program_failed(const MysqlEngine *engine, const char *program, int code, Error *error)
+{
+    char tail[400];
+    last_lines(engine, PROGRAM_LOG_NAME, true, tail, sizeof(tail));
+    if (tail[0] == '\0') {
+        last_lines(engine, PROGRAM_LOG_NAME, false, tail, sizeof(tail));
+    }
+    RETURN_IF_ERROR(mysql_check_disk(engine, error));
+    return error_set(error, full_or(tail, REASON_ENGINE_FAILED), "'%s' ended with exit code %d%s%s",
+                     program, code, tail[0] != '\0' ? ": " : "", tail);
+}
+
 Status mysql_program_run(const MysqlEngine *engine, const char *const *arguments,
                          const char *directory, int64_t timeout_ms, Error *error)
 {
@@ -549,7 +583,7 @@ Status mysql_program_run(const MysqlEngine *engine, const char *const *arguments
         .arguments = all.items,
         .environment = environment,
         .directory = directory,
-        .output_path = mysql_work_path(arena, engine, "install.log"),
+        .output_path = mysql_work_path(arena, engine, PROGRAM_LOG_NAME),
         .new_session = true,
     };
     pid_t pid = 0;
@@ -560,9 +594,7 @@ Status mysql_program_run(const MysqlEngine *engine, const char *const *arguments
         int code = 0;
         Status status = process_wait(pid, 100, &is_done, &code, error);
         if (status == STATUS_OK && is_done) {
-            return code == 0 ? STATUS_OK
-                             : error_set(error, REASON_ENGINE_FAILED,
-                                         "'%s' ended with exit code %d", arguments[0], code);
+            return code == 0 ? STATUS_OK : program_failed(engine, arguments[0], code, error);
         }
         if (status == STATUS_OK) {
             status = mysql_check_canceled(engine, error);

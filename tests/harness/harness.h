@@ -15,7 +15,12 @@
 
 // A fresh directory; removed with everything in it by temp_dir_remove. The text is malloc'd.
 char *temp_dir_new(void);
-void temp_dir_removep(char **path);                       // for CLEANUP
+void temp_dir_removep(char **path); // for CLEANUP
+// A small disk of the calling process and its children alone, gone with them: an empty tmpfs, to be
+// made before root is given up and before any thread. Without root it takes a user namespace; where
+// that is forbidden, the program ends with a message. Returns the path; a second call finds the
+// first one's disk, also in a program that has started itself anew.
+const char *small_disk_new(int size_mib);
 char *path_join(const char *directory, const char *name); // malloc'd
 void write_file(const char *path, const char *text);
 

@@ -71,13 +71,16 @@ static Status open_run(Cycle *cycle, bool with_source, CycleRun *run, Error *err
     (void)snprintf(run->work_directory, sizeof(run->work_directory), "%s/work%d", cycle->root,
                    number);
     EngineSource source = cycle_source(cycle);
+    const char *program_directory = cycle->source->is_mysql ? scratch_mysql_directory() : NULL;
+    if (cycle->program_directory != NULL) {
+        program_directory = cycle->program_directory;
+    }
     EngineOptions options = {.engine = cycle->source->is_mysql ? "mysql" : "mariadb",
                              .data_directory = run->data_directory,
                              .work_directory = run->work_directory,
                              .instance_id = "0000",
                              .shard_id = "0001",
-                             .program_directory =
-                                 cycle->source->is_mysql ? scratch_mysql_directory() : NULL,
+                             .program_directory = program_directory,
                              .memory_bytes = MEMORY_BYTES,
                              .divide_bytes = cycle->divide_bytes,
                              .agent_program = cycle->launcher,

@@ -30,7 +30,8 @@ typedef struct Cycle {
     Cancel cancel;
     const char *tls_mode; // NULL: "prefer"
     const char *tls_ca_pem;
-    int64_t divide_bytes; // of the engine's options
+    int64_t divide_bytes;          // of the engine's options
+    const char *program_directory; // NULL: the usual one
 } Cycle;
 
 typedef struct CycleRun {

@@ -32,6 +32,7 @@ bool suite_prepare(int argc, char **argv, int *ret_exit_code)
     }
     ssize_t size = readlink("/proc/self/exe", program_path, sizeof(program_path) - 1);
     assert_true(size > 0);
+    (void)small_disk_new(SMALL_DISK_MIB);
     scratch_mysql_drop_root(argv);
     cmocka_set_test_filter(argc == 2 ? argv[1] : NULL);
     return false;

@@ -16,6 +16,9 @@ typedef struct Fixture {
 extern Fixture shared; // for all tests of a program; those that break it come last
 extern const char *const engine_name;
 
+// An empty data directory fits, and MySQL's second one, and a backup of the objects; little more.
+#define SMALL_DISK_MIB (TEST_IS_MYSQL ? 260 : 130)
+
 // For main(): true when the program is to end with that code: it was the launcher of a child.
 bool suite_prepare(int argc, char **argv, int *ret_exit_code);
 const char *suite_program(void); // this test program, which is also the launcher of engine children

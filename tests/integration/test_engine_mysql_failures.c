@@ -11,10 +11,12 @@
 #include "tests/harness/harness.h"
 #include "tests/integration/mysql_suite.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 // A server that cannot prove itself never gets a password: a wrong one is not refused, it is not
@@ -310,6 +312,77 @@ static void test_wrong_credentials_are_named(void **state)
     cycle_end(&run);
 }
 
+static void assert_disk_full(const Error *error)
+{
+    if (error->reason != REASON_DISK_FULL) {
+        fail_msg("%s is said instead: %s", reason_slug(error->reason), error->message);
+    }
+}
+
+// The parent fits on the disk, or an empty data directory, but not what comes from the source.
+static void test_a_full_disk_is_named(void **state)
+{
+    (void)state;
+    Error error = {0};
+    CycleRun run = {0};
+    Cycle small = shared.cycle;
+    small.root = (char *)(uintptr_t)small_disk_new(SMALL_DISK_MIB);
+    assert_ok(cycle_begin(&small, &shared.seed, &run, &error), &error);
+    assert_ok(cycle_catch_up(&run, &error), &error);
+    scratch_mysql_run(shared.source,
+                      "CREATE TABLE shop.bulk (id INT AUTO_INCREMENT PRIMARY KEY, v LONGBLOB)");
+    for (int i = 0; i < SMALL_DISK_MIB / 10; i++) {
+        scratch_mysql_run(shared.source,
+                          "INSERT INTO shop.bulk (v) VALUES (REPEAT('x', 10485760))");
+    }
+    assert_int_not_equal(follow_until_caught_up(&run, &error), STATUS_OK);
+    assert_disk_full(&error);
+    cycle_end(&run);
+
+    assert_int_not_equal(cycle_begin(&small, NULL, &run, &error), STATUS_OK);
+    assert_disk_full(&error);
+    cycle_end(&run);
+
+    // A restore that fits as long as nobody starts it.
+    CLEANUP_FREE char *ballast = path_join(small.root, "ballast");
+    CLEANUP(fd_closep) int fd = open(ballast, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    int64_t size = (int64_t)SMALL_DISK_MIB * 1024 * 1024 - shared.seed.size_bytes - 1024 * 1024;
+    assert_int_equal(posix_fallocate(fd, 0, size), 0);
+    int port = 0;
+    assert_int_not_equal(cycle_serve(&small, &shared.seed, &port, &run, &error), STATUS_OK);
+    assert_disk_full(&error);
+    cycle_end(&run);
+    assert_int_equal(unlink(ballast), 0);
+    scratch_mysql_run(shared.source, "DROP TABLE shop.bulk");
+}
+
+// The programs' own words when they cannot make a data directory, but for those of a password.
+static void test_a_failed_installation_is_told(void **state)
+{
+    (void)state;
+    Error error = {0};
+    CycleRun run = {0};
+    CLEANUP_FREE char *directory = path_join(shared.root, "programs");
+    CLEANUP_FREE char *program = path_join(directory, is_mysql ? "mysqld" : "mariadb-install-db");
+    CLEANUP_FREE char *script =
+        string_format("#!/bin/sh\n"
+                      "case \"$*\" in *--version*) exec '%s/%s' \"$@\" ;; esac\n"
+                      "echo '[ERROR] A temporary password is generated for root: hunter2'\n"
+                      "exec '%s/%s' \"$@\" --no-such-option\n",
+                      is_mysql ? scratch_mysql_directory() : "/usr/bin", strrchr(program, '/') + 1,
+                      is_mysql ? scratch_mysql_directory() : "/usr/bin", strrchr(program, '/') + 1);
+    assert_int_equal(mkdir(directory, 0700), 0);
+    write_file(program, script);
+    assert_int_equal(chmod(program, 0700), 0);
+    shared.cycle.program_directory = directory;
+    assert_int_not_equal(cycle_begin(&shared.cycle, NULL, &run, &error), STATUS_OK);
+    shared.cycle.program_directory = NULL;
+    assert_string_equal(reason_slug(error.reason), "engine-failed");
+    assert_contains(error.message, "no-such-option");
+    assert_null(strstr(error.message, "hunter2"));
+    cycle_end(&run);
+}
+
 static int set_up_seeded(void **state)
 {
     suite_set_up_objects(state);
@@ -328,6 +401,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_source_restarts_in_the_middle),
         cmocka_unit_test(test_stall_and_cancel),
         cmocka_unit_test(test_wrong_credentials_are_named),
+        cmocka_unit_test(test_a_failed_installation_is_told),
+        cmocka_unit_test(test_a_full_disk_is_named),
         cmocka_unit_test(test_failover),
         cmocka_unit_test(test_purged_logs_are_named_at_once),
         cmocka_unit_test(test_diverged_sources_are_refused),
