@@ -145,11 +145,32 @@ static const ViewColumn REPOSITORY_COLUMNS[] = {{"REPOSITORY", "name", VIEW_TEXT
     }
 #define OFFLINE_KEY                                                                                \
     {                                                                                              \
-        "key-file", VALUE_TEXT, "FILE", NULL, "its key file", NULL, true                           \
+        "key-file", VALUE_TEXT, "FILE", NULL,                                                      \
+            "its key file, or its key of a service: awskms:///KEY, gcpkms:///KEY", NULL, true      \
     }
 #define OFFLINE_DETAILS "*Offline*: needs only the repository and its key file. "
 static const CommandOption OFFLINE_KEY_ONLY[] = {OFFLINE_KEY, NO_MORE};
 static const CommandOption OFFLINE[] = {OFFLINE_REPOSITORY, OFFLINE_KEY, NO_MORE};
+static const CommandOption OFFLINE_DIFF[] = {
+    OFFLINE_REPOSITORY,
+    OFFLINE_KEY,
+    {"shard", VALUE_LIST, "NAME", NULL, "only this shard", NULL, false},
+    NO_MORE};
+static const CommandOption ROTATE_KEY[] = {
+    {"repository", VALUE_TEXT, "LOCATION", NULL, "where it is; makes the command an offline one",
+     NULL, false},
+    {"key-file", VALUE_TEXT, "FILE", NULL, "its key until now (offline)", NULL, false},
+    {"new-key-file", VALUE_TEXT, "FILE", NULL,
+     "its key from now on: a key file, awskms:///KEY or gcpkms:///KEY", NULL, true},
+    NO_MORE};
+static const CommandOption DESTROY_KEY[] = {
+    {"repository", VALUE_TEXT, "LOCATION", NULL, "where it is; makes the command an offline one",
+     NULL, false},
+    {"key-file", VALUE_TEXT, "FILE", NULL, "its key (offline)", NULL, false},
+    {"database", VALUE_TEXT, "NAME", NULL, "whose data keys; a name or an id", NULL, true},
+    {"confirm", VALUE_TEXT, "NAME", NULL, "the same name again; without it nothing is destroyed",
+     NULL, false},
+    NO_MORE};
 static const CommandOption OFFLINE_RESTORE[] = {
     OFFLINE_REPOSITORY,
     OFFLINE_KEY,
@@ -690,6 +711,35 @@ const Command COMMANDS[] = {
      .options = OFFLINE,
      .is_offline = true,
      .details = OFFLINE_DETAILS "The exit code is 10 when something is missing or damaged."},
+    {.group = "repository",
+     .verb = "diff",
+     .summary = "Say which files of two backups differ, and by how much",
+     .arguments = {{"OLD", NULL, "id of the older backup, or its start", false},
+                   {"NEW", NULL, "id of the newer backup", false}},
+     .options = OFFLINE_DIFF,
+     .is_offline = true,
+     .details = OFFLINE_DETAILS "Maps are compared; no data is read."},
+    {.group = "repository",
+     .verb = "keys",
+     .summary = "List the data keys: whose they are, when they were made, what wraps them",
+     .options = OFFLINE,
+     .is_offline = true,
+     .details = OFFLINE_DETAILS},
+    {.group = "repository",
+     .verb = "rotate-key",
+     .summary = "Give a repository another wrapping key, without touching data",
+     .options = ROTATE_KEY,
+     .is_offline = true,
+     .details = OFFLINE_DETAILS
+     "At every moment the old key or the new one opens everything; run it again when it was "
+     "stopped. See docs/keys.md."},
+    {.group = "repository",
+     .verb = "destroy-key",
+     .summary = "Destroy a database's data keys: nobody can read its backups any more",
+     .options = DESTROY_KEY,
+     .is_offline = true,
+     .details = OFFLINE_DETAILS
+     "Without --confirm it says what would become unreadable. See docs/keys.md."},
 
     {.group = "instance",
      .verb = "list",

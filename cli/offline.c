@@ -2,6 +2,7 @@
 #include "cli/offline.h"
 
 #include "cli/repository_commands.h"
+#include "common/memory.h"
 #include "common/text.h"
 
 #include <stddef.h>
@@ -37,11 +38,19 @@ bool offline_is_meant(int argument_count, char **arguments)
     if (!text_equal(group, "repository")) {
         return false;
     }
-    if (text_equal(verb, "check") || text_equal(verb, "init") || text_equal(verb, "create-key")) {
-        return true;
+    static const char *const always[] = {"check", "create-key", "diff", "init", "keys"};
+    static const char *const either[] = {"destroy-key", "list", "rotate-key", "show"};
+    for (size_t i = 0; i < ARRAY_COUNT(always); i++) {
+        if (text_equal(verb, always[i])) {
+            return true;
+        }
     }
-    return (text_equal(verb, "list") || text_equal(verb, "show")) &&
-           has_repository_option(argument_count, arguments);
+    for (size_t i = 0; i < ARRAY_COUNT(either); i++) {
+        if (text_equal(verb, either[i])) {
+            return has_repository_option(argument_count, arguments);
+        }
+    }
+    return false;
 }
 
 int offline_run(int argument_count, char **arguments)

@@ -48,6 +48,8 @@ static Status parse_one(int argument_count, char **arguments, int *index, Offlin
         {"--database", &options->database},
         {"--backup", &options->backup},
         {"--target", &options->target},
+        {"--new-key-file", &options->new_key_file},
+        {"--confirm", &options->confirm},
         {"--output", &output},
         {"--shard", &shard},
     };
@@ -78,6 +80,15 @@ static Status parse_one(int argument_count, char **arguments, int *index, Offlin
     return STATUS_OK;
 }
 
+static Status take_word(OfflineOptions *options, const char *word, Error *error)
+{
+    if (options->word_count == OFFLINE_WORD_COUNT_MAX) {
+        return error_set(error, REASON_INVALID, "'%s' is one word too many", word);
+    }
+    options->words[options->word_count++] = word;
+    return STATUS_OK;
+}
+
 Status offline_parse(int argument_count, char **arguments, int first, OfflineOptions *ret_options,
                      Error *error)
 {
@@ -88,6 +99,12 @@ Status offline_parse(int argument_count, char **arguments, int first, OfflineOpt
     for (int index = first; index < argument_count; index++) {
         if (text_equal(arguments[index], "--help") || text_equal(arguments[index], "-h")) {
             options.is_help = true;
+        } else if (text_equal(arguments[index], "--sizes")) {
+            options.has_sizes = true;
+        } else if (text_equal(arguments[index], "--files")) {
+            options.has_files = true;
+        } else if (arguments[index][0] != '-') {
+            RETURN_IF_ERROR(take_word(&options, arguments[index], error));
         } else if (!text_equal(arguments[index], "--offline") &&
                    !text_equal(arguments[index], "--plain")) {
             RETURN_IF_ERROR(parse_one(argument_count, arguments, &index, &options, error));

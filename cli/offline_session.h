@@ -7,16 +7,22 @@
 #include "repository/repository.h"
 
 #define OFFLINE_SHARD_COUNT_MAX 64
+#define OFFLINE_WORD_COUNT_MAX 2
 
 typedef struct OfflineOptions {
     const char *repository; // location
-    const char *key_file;
-    const char *database; // name or id
-    const char *backup;   // id, the start of one, or "latest"
+    const char *key_file;   // or another location of a wrapping key
+    const char *database;   // name or id
+    const char *backup;     // id, the start of one, or "latest"
     const char *target;
+    const char *new_key_file;
+    const char *confirm;
+    const char *words[OFFLINE_WORD_COUNT_MAX]; // what is no option
+    size_t word_count;
     const char *shards[OFFLINE_SHARD_COUNT_MAX]; // names or ids; none: all
     size_t shard_count;
     bool is_json, is_help;
+    bool has_sizes, has_files;
 } OfflineOptions;
 
 // Reads "--name value" and "--name=value" from arguments[first] on. Texts are borrowed.

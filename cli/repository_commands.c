@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/repository_commands.h"
 
-#include "cli/backup_selection.h"
+#include "cli/repository_verbs.h"
 #include "common/memory.h"
 #include "common/text.h"
-#include "storage/storage_drivers.h"
 
 #include <string.h>
 #include <unistd.h>
@@ -15,59 +14,13 @@ typedef struct RepositoryVerb {
     const char *usage;
 } RepositoryVerb;
 
-static void set_id(Json *object, const Repository *repository)
-{
-    json_set_text(object, "repository_id", repository_id(repository));
-}
-
-static void print_object(const Cli *cli, const Json *object)
+void verb_print(const Cli *cli, const Json *object)
 {
     if (cli->is_json) {
         output_json(object);
     } else {
         output_details(cli, object);
     }
-}
-
-static Status run_create_key(Cli *cli, const OfflineOptions *options, Error *error)
-{
-    CLEANUP(key_wrapper_freep) KeyWrapper *wrapper = NULL;
-    RETURN_IF_ERROR(offline_need(options->key_file, "--key-file", error));
-    RETURN_IF_ERROR(key_location_check(options->key_file, error));
-    if (!key_location_is_file(options->key_file)) {
-        error_set(error, REASON_INVALID, "'%s' is not a file", options->key_file);
-        return error_hint(error, "a service's keys are made with the service's own tools");
-    }
-    RETURN_IF_ERROR(key_file_create(key_location_path(options->key_file), error));
-    RETURN_IF_ERROR(key_wrapper_open(options->key_file, &wrapper, error));
-    CLEANUP(json_freep) Json *result = json_new_object();
-    json_set_text(result, "key_file", options->key_file);
-    json_set_text(result, "fingerprint", key_wrapper_id(wrapper));
-    print_object(cli, result);
-    if (!cli->is_json) {
-        (void)printf(
-            "\nKeep a copy of this file in another safe place, away from the backups: without it "
-            "nobody can read them.\n");
-    }
-    return STATUS_OK;
-}
-
-static Status run_init(Cli *cli, const OfflineOptions *options, Error *error)
-{
-    RETURN_IF_ERROR(offline_need(options->repository, "--repository", error));
-    RETURN_IF_ERROR(offline_need(options->key_file, "--key-file", error));
-    CLEANUP(key_wrapper_freep) KeyWrapper *wrapper = NULL;
-    CLEANUP(repository_freep) Repository *repository = NULL;
-    Storage *storage = NULL;
-    RETURN_IF_ERROR(key_wrapper_open(options->key_file, &wrapper, error));
-    RETURN_IF_ERROR(storage_open(options->repository, &storage, error));
-    RETURN_IF_ERROR(repository_create(storage, TAKE_PTR(wrapper), &repository, error));
-    CLEANUP(json_freep) Json *result = json_new_object();
-    set_id(result, repository);
-    json_set_text(result, "location", storage_describe(repository_storage(repository)));
-    json_set_text(result, "key_fingerprint", key_wrapper_id(repository_wrapper(repository)));
-    print_object(cli, result);
-    return STATUS_OK;
 }
 
 // --- check ------------------------------------------------------------------------------------
@@ -109,7 +62,7 @@ static Json *report_json(const CheckReport *report)
     return json;
 }
 
-static Status run_check(Cli *cli, const OfflineOptions *options, Error *error)
+Status verb_check(Cli *cli, const OfflineOptions *options, Error *error)
 {
     CLEANUP(repository_freep) Repository *repository = NULL;
     RETURN_IF_ERROR(offline_open(options, &repository, error));
@@ -127,7 +80,7 @@ static Status run_check(Cli *cli, const OfflineOptions *options, Error *error)
         json_free(output.problems);
     }
     RETURN_IF_ERROR(status);
-    print_object(cli, result);
+    verb_print(cli, result);
     if (report.problem_count > 0) {
         (void)error_set(error, REASON_OBJECT_CORRUPT, "the repository has %lld problems",
                         (long long)report.problem_count);
@@ -142,133 +95,52 @@ static Status run_check(Cli *cli, const OfflineOptions *options, Error *error)
     return STATUS_OK;
 }
 
-// --- list and show ----------------------------------------------------------------------------
-
-static Json *set_json(Arena *arena, const BackupSet *set)
-{
-    Json *json = json_new_object();
-    json_set_text(json, "backup", set->backup_id);
-    json_set_text(json, "database", set->database_name);
-    json_set_text(json, "database_id", set->database_id);
-    json_set_text(json, "engine", set->engine);
-    json_set_text(json, "created_at", selection_time(arena, set->created_us));
-    json_set_boolean(json, "is_complete", set->is_complete);
-    json_set_integer(json, "shard_count", (int64_t)set->shard_count);
-    return json;
-}
-
-static Status run_list(Cli *cli, const OfflineOptions *options, Error *error)
-{
-    static const ViewColumn columns[] = {
-        {"BACKUP", "backup", VIEW_TEXT},
-        {"DATABASE", "database", VIEW_TEXT},
-        {"ENGINE", "engine", VIEW_TEXT},
-        {"CREATED", "created_at", VIEW_TIME},
-        {"SHARDS", "shard_count", VIEW_NUMBER},
-        {"COMPLETE", "is_complete", VIEW_YES},
-        {NULL, NULL, VIEW_TEXT},
-    };
-    CLEANUP(repository_freep) Repository *repository = NULL;
-    BackupSet **sets = NULL;
-    size_t count = 0;
-    RETURN_IF_ERROR(offline_open(options, &repository, error));
-    RETURN_IF_ERROR(selection_list(repository, options, cli->arena, &sets, &count, error));
-    CLEANUP(json_freep) Json *result = json_new_object();
-    Json *items = json_new_array();
-    for (size_t i = 0; i < count; i++) {
-        json_add(items, set_json(cli->arena, sets[i]));
-    }
-    if (!cli->is_json) {
-        output_table(cli, items, columns);
-    }
-    json_set(result, "backups", items);
-    if (cli->is_json) {
-        output_json(result);
-    }
-    return STATUS_OK;
-}
-
-static Status shard_json(Repository *repository, Arena *arena, const BackupSet *set,
-                         const SetShard *shard, Json **ret_json, Error *error)
-{
-    CLEANUP(data_key_done) DataKey key = {0};
-    Manifest *manifest = NULL;
-    RETURN_IF_ERROR(manifest_open(repository, set->database_id, shard->shard_id, shard->manifest_id,
-                                  arena, &key, &manifest, error));
-    Json *json = json_new_object();
-    json_set_text(json, "shard", shard->shard_name);
-    json_set_text(json, "shard_id", shard->shard_id);
-    json_set_text(json, "manifest", shard->manifest_id);
-    json_set_text(json, "checkpoint", manifest->checkpoint);
-    json_set_text(json, "engine_version", manifest->engine_version);
-    json_set_integer(json, "generation", manifest->generation);
-    json_set_text(json, "created_at", selection_time(arena, manifest->created_us));
-    json_set_integer(json, "file_count", manifest->file_count);
-    json_set_integer(json, "size_bytes", manifest->size_bytes);
-    json_set_integer(json, "new_bytes", manifest->new_bytes);
-    json_set_integer(json, "stored_bytes", manifest->stored_bytes);
-    *ret_json = json;
-    return STATUS_OK;
-}
-
-static Status run_show(Cli *cli, const OfflineOptions *options, Error *error)
-{
-    static const ViewColumn columns[] = {
-        {"SHARD", "shard", VIEW_TEXT},
-        {"GENERATION", "generation", VIEW_NUMBER},
-        {"FILES", "file_count", VIEW_NUMBER},
-        {"SIZE", "size_bytes", VIEW_BYTES},
-        {"NEW", "new_bytes", VIEW_BYTES},
-        {"STORED", "stored_bytes", VIEW_BYTES},
-        {"VERSION", "engine_version", VIEW_TEXT},
-        {"CHECKPOINT", "checkpoint", VIEW_TEXT},
-        {NULL, NULL, VIEW_TEXT},
-    };
-    CLEANUP(repository_freep) Repository *repository = NULL;
-    const BackupSet *set = NULL;
-    RETURN_IF_ERROR(offline_open(options, &repository, error));
-    RETURN_IF_ERROR(selection_find(repository, options, cli->arena, &set, error));
-    CLEANUP(json_freep) Json *result = set_json(cli->arena, set);
-    CLEANUP(json_freep) Json *shards = json_new_array();
-    for (size_t i = 0; i < set->shard_count; i++) {
-        Json *item = NULL;
-        RETURN_IF_ERROR(shard_json(repository, cli->arena, set, &set->shards[i], &item, error));
-        json_add(shards, item);
-    }
-    if (cli->is_json) {
-        json_set(result, "shards", TAKE_PTR(shards));
-        output_json(result);
-        return STATUS_OK;
-    }
-    output_details(cli, result);
-    (void)fputc('\n', stdout);
-    output_table(cli, shards, columns);
-    return STATUS_OK;
-}
-
 // --- the group --------------------------------------------------------------------------------
 
+#define PLACE "--repository LOCATION --key-file KEY"
+#define KEY_HELP "KEY is a key file, or a key of a service: awskms:///KEY or gcpkms:///KEY.\n"
+
 static const RepositoryVerb VERBS[] = {
-    {"create-key", run_create_key,
+    {"create-key", verb_create_key,
      "usage: holdfast repository create-key --key-file FILE\n\n"
      "Makes a key file, which a repository is created with and which its backups cannot be read\n"
      "without. An existing file is never overwritten.\n"},
-    {"init", run_init,
-     "usage: holdfast repository init --repository LOCATION --key-file FILE\n\n"
-     "Creates an empty repository at LOCATION, a directory or file:///directory.\n"},
-    {"check", run_check,
-     "usage: holdfast repository check --repository LOCATION --key-file FILE [--output json]\n\n"
+    {"init", verb_init,
+     "usage: holdfast repository init " PLACE "\n\n"
+     "Creates an empty repository at LOCATION, a directory or file:///directory.\n" KEY_HELP},
+    {"check", verb_check,
+     "usage: holdfast repository check " PLACE " [--output json]\n\n"
      "Reads and verifies everything that every backup needs: each object is there, is what was\n"
      "written, and belongs where it is. Exit code 10 when something is not.\n"},
-    {"list", run_list,
-     "usage: holdfast repository list --repository LOCATION --key-file FILE [--database NAME]\n"
-     "                                [--output json]\n\n"
-     "Lists the backups in a repository, oldest first.\n"},
-    {"show", run_show,
-     "usage: holdfast repository show --repository LOCATION --key-file FILE [--database NAME]\n"
-     "                                [--backup ID] [--output json]\n\n"
-     "Shows a backup and its shards; without --backup, or with 'latest', the newest complete "
-     "one.\n"},
+    {"list", verb_list,
+     "usage: holdfast repository list " PLACE " [--database NAME]\n"
+     "                                [--sizes] [--output json]\n\n"
+     "Lists the backups in a repository, oldest first; with --sizes it also opens every manifest.\n"
+     "Backups that cannot be read are listed with the reason.\n"},
+    {"show", verb_show,
+     "usage: holdfast repository show [BACKUP] " PLACE "\n"
+     "                                [--database NAME] [--shard NAME]... [--files] [--output "
+     "json]\n\n"
+     "Shows a backup and its shards, with --files every file; without BACKUP, or with 'latest',\n"
+     "the newest complete one.\n"},
+    {"diff", verb_diff,
+     "usage: holdfast repository diff OLD NEW " PLACE "\n"
+     "                                [--shard NAME]... [--output json]\n\n"
+     "Says which files of two backups differ and by how much, from their maps: no data is read.\n"},
+    {"keys", verb_keys,
+     "usage: holdfast repository keys " PLACE " [--output json]\n\n"
+     "Lists the data keys: whose they are, when they were made, what wraps them.\n"},
+    {"rotate-key", verb_rotate_key,
+     "usage: holdfast repository rotate-key " PLACE "\n"
+     "                                --new-key-file KEY [--output json]\n\n"
+     "Wraps every data key by the new key and strikes off the old one. No data is touched. At\n"
+     "every moment the old key or the new one opens everything; run it again when it was "
+     "stopped.\n" KEY_HELP},
+    {"destroy-key", verb_destroy_key,
+     "usage: holdfast repository destroy-key " PLACE "\n"
+     "                                --database NAME [--confirm NAME] [--output json]\n\n"
+     "Destroys a database's data keys: nobody can read its backups any more, for ever. Without\n"
+     "--confirm it only says what that would be.\n"},
 };
 
 int repository_command(int argument_count, char **arguments)

@@ -28,17 +28,6 @@ typedef struct Restore {
     Json *shards;
 } Restore;
 
-static bool is_wanted(const OfflineOptions *options, const SetShard *shard)
-{
-    for (size_t i = 0; i < options->shard_count; i++) {
-        if (text_equal(options->shards[i], shard->shard_name) ||
-            text_equal(options->shards[i], shard->shard_id)) {
-            return true;
-        }
-    }
-    return options->shard_count == 0;
-}
-
 // Every --shard must be there, before anything is written.
 static Status check_shards(const Restore *restore, Error *error)
 {
@@ -129,7 +118,7 @@ static Status restore_all(Restore *restore, Error *error)
     }
     for (size_t i = 0; i < restore->set->shard_count; i++) {
         const SetShard *shard = &restore->set->shards[i];
-        if (!is_wanted(options, shard)) {
+        if (!selection_has_shard(options, shard)) {
             continue;
         }
         const char *directory = is_single ? options->target

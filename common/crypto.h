@@ -52,6 +52,9 @@ void hex_encode(const void *data, size_t size, char *ret_text);      // 2 * size
 bool hex_decode(const char *text, uint8_t *ret_data, size_t size);   // exactly size bytes or false
 char *base64url_encode(Arena *arena, const void *data, size_t size); // without padding
 bool base64url_decode(Arena *arena, const char *text, uint8_t **ret_data, size_t *ret_size);
+// With the usual letters ("+/") and padding. Decoding wants both.
+char *base64_encode(Arena *arena, const void *data, size_t size);
+bool base64_decode(Arena *arena, const char *text, uint8_t **ret_data, size_t *ret_size);
 
 // Incremental SHA-256, for streams.
 typedef struct Sha256 Sha256;
@@ -59,6 +62,11 @@ Sha256 *sha256_new(void);
 void sha256_update(Sha256 *hash, const void *data, size_t size);
 void sha256_finish(Sha256 *hash, uint8_t ret_digest[SHA256_SIZE]); // resets it for another stream
 void sha256_free(Sha256 *hash);
+
+// Signs with an RSA key in PEM: RSASSA-PKCS1-v1_5 with SHA-256, which JWTs call RS256.
+// REASON_INVALID for a text that is no such key; the error says nothing of it.
+Status crypto_sign_rs256(const char *private_key_pem, const void *data, size_t size, Arena *arena,
+                         uint8_t **ret_signature, size_t *ret_size, Error *error);
 
 // A self-signed P-256 certificate for `host` valid for `days`; both PEM texts are malloc'd, the key
 // is secret.

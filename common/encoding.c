@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Hexadecimal, base64url and UUID texts.
+// Hexadecimal, base64 and UUID texts.
 #include "common/clock.h"
 #include "common/crypto.h"
 
@@ -143,4 +143,35 @@ bool base64url_decode(Arena *arena, const char *text, uint8_t **ret_data, size_t
     *ret_data = data;
     *ret_size = size;
     return true;
+}
+
+char *base64_encode(Arena *arena, const void *data, size_t size)
+{
+    char *text = base64url_encode(arena, data, size);
+    size_t text_size = strlen(text);
+    for (size_t i = 0; i < text_size; i++) {
+        text[i] = (char)(text[i] == '-' ? '+' : text[i] == '_' ? '/' : text[i]);
+    }
+    size_t padding = (4 - text_size % 4) % 4;
+    char *padded = arena_alloc(arena, text_size + padding + 1);
+    memcpy(padded, text, text_size);
+    memset(padded + text_size, '=', padding);
+    explicit_bzero(text, text_size);
+    return padded;
+}
+
+bool base64_decode(Arena *arena, const char *text, uint8_t **ret_data, size_t *ret_size)
+{
+    size_t size = text == NULL ? 1 : strlen(text);
+    if (size % 4 != 0 || strpbrk(text, "-_") != NULL) {
+        return false;
+    }
+    size_t padding = size > 0 && text[size - 1] == '=' ? (text[size - 2] == '=' ? 2 : 1) : 0;
+    char *plain = arena_alloc(arena, size + 1);
+    for (size_t i = 0; i + padding < size; i++) {
+        plain[i] = (char)(text[i] == '+' ? '-' : text[i] == '/' ? '_' : text[i]);
+    }
+    bool is_good = base64url_decode(arena, plain, ret_data, ret_size);
+    explicit_bzero(plain, size);
+    return is_good;
 }

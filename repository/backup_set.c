@@ -222,6 +222,22 @@ static int compare_age(const void *a, const void *b)
 Status backup_set_list(Repository *repository, Arena *arena, BackupSet ***ret_sets,
                        size_t *ret_count, Error *error)
 {
+    return backup_set_scan(repository, arena, NULL, NULL, ret_sets, ret_count, error);
+}
+
+// Of the object itself, and not of the way to it.
+static bool is_unreadable(const Error *error)
+{
+    return error->status == STATUS_DATA_LOSS || error->reason == REASON_KEY_MISSING ||
+           error->reason == REASON_KEY_WRONG || error->reason == REASON_REPOSITORY_FORMAT ||
+           error->reason == REASON_EXHAUSTED;
+}
+
+Status backup_set_scan(Repository *repository, Arena *arena,
+                       void (*on_unreadable)(void *context, const char *database_id,
+                                             const char *backup_id, const Error *error),
+                       void *context, BackupSet ***ret_sets, size_t *ret_count, Error *error)
+{
     CLEANUP_FREE BackupSet **sets = NULL;
     size_t count = 0;
     size_t capacity = 0;
@@ -245,9 +261,18 @@ Status backup_set_list(Repository *repository, Arena *arena, BackupSet ***ret_se
                 return document_is_damaged(page.objects[i].key, "does not have a set's name",
                                            error);
             }
-            RETURN_IF_ERROR(
-                backup_set_read(repository, database_id, backup_id, arena, &sets[count], error));
-            count++;
+            Status status =
+                backup_set_read(repository, database_id, backup_id, arena, &sets[count], error);
+            if (status == STATUS_OK) {
+                count++;
+            } else if (on_unreadable != NULL && is_unreadable(error)) {
+                on_unreadable(context, database_id, backup_id, error);
+                error_clear(error);
+            } else if (status != STATUS_NOT_FOUND) { // removed since it was listed
+                return status;
+            } else {
+                error_clear(error);
+            }
         }
         token = page.next_page_token;
     } while (token != NULL);

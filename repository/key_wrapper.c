@@ -20,6 +20,7 @@ typedef struct KeyScheme {
 static const KeyScheme SCHEMES[] = {
     {KEY_SCHEME_FILE, key_wrapper_file_check, key_wrapper_file_open},
     {"/", key_wrapper_file_check, key_wrapper_file_open},
+    {KEY_SCHEME_GCP, key_wrapper_gcp_check, key_wrapper_gcp_open},
 };
 
 static const KeyScheme *find_scheme(const char *location)
@@ -91,6 +92,39 @@ const char *key_location_option(const char *location, const char *name, Arena *a
         place = strchr(place, '&');
     }
     return NULL;
+}
+
+static bool is_known_option(const char *option, size_t size)
+{
+    static const char *const names[] = {"endpoint", "ca_file", "region"};
+    for (size_t i = 0; i < ARRAY_COUNT(names); i++) {
+        if (strlen(names[i]) == size && strncmp(names[i], option, size) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+Status key_location_check_options(const char *location, Error *error)
+{
+    const char *place = strchr(location, '?');
+    while (place != NULL) {
+        const char *option = place + 1;
+        size_t size = strcspn(option, "=&");
+        if (option[size] != '=' || !is_known_option(option, size)) {
+            error_set(error, REASON_INVALID, "'%.*s' is not an option of a key's location",
+                      (int)MIN(size, 60), option);
+            return error_hint(error, "options are endpoint=URL, ca_file=/path and region=NAME");
+        }
+        place = strchr(option, '&');
+    }
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    const char *endpoint = key_location_option(location, "endpoint", arena);
+    if (endpoint != NULL && !text_has_prefix(endpoint, "https://") &&
+        !text_has_prefix(endpoint, "http://")) {
+        return error_set(error, REASON_INVALID, "the endpoint '%.200s' is not a URL", endpoint);
+    }
+    return STATUS_OK;
 }
 
 void key_wrapper_base_init(KeyWrapper *wrapper, const KeyWrapperOperations *operations,

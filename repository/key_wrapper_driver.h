@@ -27,5 +27,7 @@ void key_wrapper_base_init(KeyWrapper *wrapper, const KeyWrapperOperations *oper
 // An option of a location, "endpoint" of "awskms:///k?endpoint=https://h&ca_file=/f"; NULL when
 // absent. Lives in the arena.
 const char *key_location_option(const char *location, const char *name, Arena *arena);
+// REASON_INVALID for an option that there is not, and for an endpoint that is no URL.
+Status key_location_check_options(const char *location, Error *error);
 // What is between the scheme and the options; lives in the arena.
 const char *key_location_key(const char *location, Arena *arena);

@@ -252,7 +252,9 @@ Status manifest_data_key(Repository *repository, const char *database_id, const 
     DocumentHeader header;
     RETURN_IF_ERROR(
         fetch_manifest(repository, shard_id, manifest_id, arena, &data, &size, &header, error));
-    return repository_data_key_by_id(repository, database_id, header.key_id, ret_key, error);
+    return repository_data_key_by_id(repository,
+                                     database_id == NULL ? header.database_id : database_id,
+                                     header.key_id, ret_key, error);
 }
 
 Status manifest_open(Repository *repository, const char *database_id, const char *shard_id,

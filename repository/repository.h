@@ -61,6 +61,16 @@ Status repository_data_key_by_id(Repository *repository, const char *database_id
 // Makes another data key, for the seeds from now on; what is there keeps its key.
 Status repository_data_key_renew(Repository *repository, const char *database_id, DataKey *ret_key,
                                  Error *error);
+// Every data key that there ever was, by database and id; in the arena. can_open: the wrapping key
+// is one of those that it is wrapped by.
+typedef struct DataKeyFacts {
+    char database_id[37], key_id[37];
+    int64_t created_us; // 0: its record is missing
+    bool is_destroyed, can_open;
+    const char *wrapped_by; // wrapping ids, joined by ", "
+} DataKeyFacts;
+Status repository_data_key_list(Repository *repository, Arena *arena, DataKeyFacts **ret_facts,
+                                size_t *ret_count, Error *error);
 void data_key_done(DataKey *key);
 DataKey data_key_copy(const DataKey *key);
 
@@ -118,7 +128,7 @@ typedef struct Manifest {
 Status manifest_read(Repository *repository, const DataKey *key, const char *shard_id,
                      const char *manifest_id, Arena *arena, Manifest **ret_manifest, Error *error);
 // The data key that a manifest says it is sealed with, which its children are sealed with too.
-// Needs the wrapping key.
+// Needs the wrapping key. database_id NULL: the one that the manifest says.
 Status manifest_data_key(Repository *repository, const char *database_id, const char *shard_id,
                          const char *manifest_id, DataKey *ret_key, Error *error);
 // As manifest_read, with the data key that the manifest names (needs the wrapping key). ret_key is
@@ -221,8 +231,39 @@ Status backup_set_read(Repository *repository, const char *database_id, const ch
 // REASON_OBJECT_CORRUPT.
 Status backup_set_list(Repository *repository, Arena *arena, BackupSet ***ret_sets,
                        size_t *ret_count, Error *error);
+// The same without those that cannot be opened: on_unreadable hears why of each.
+Status backup_set_scan(Repository *repository, Arena *arena,
+                       void (*on_unreadable)(void *context, const char *database_id,
+                                             const char *backup_id, const Error *error),
+                       void *context, BackupSet ***ret_sets, size_t *ret_count, Error *error);
 Status backup_set_remove(Repository *repository, const char *database_id, const char *backup_id,
                          Error *error);
+
+// --- looking ---
+// The files of a shard backup, in byte order of path.
+Status repository_list_files(Repository *repository, const DataKey *key, const Manifest *manifest,
+                             void (*on_file)(void *context, const char *path, int64_t size_bytes,
+                                             uint32_t mode),
+                             void *context, Error *error);
+
+typedef enum FileChange { FILE_SAME, FILE_CHANGED, FILE_ADDED, FILE_REMOVED } FileChange;
+typedef struct FileDifference {
+    const char *path; // borrowed for the call
+    FileChange change;
+    int64_t old_size_bytes, new_size_bytes;
+    int64_t changed_bytes; // of the new file: extents that the old one does not have at their place
+} FileDifference;
+typedef struct DiffResult {
+    int64_t file_counts[4]; // by FileChange
+    int64_t changed_bytes;
+} DiffResult;
+// What differs between two backups of one shard, from lists and maps: no extent is read. on_file
+// hears of every file that is not the same. REASON_PRECONDITION for backups of different data keys:
+// their maps say nothing of each other.
+Status repository_diff(Repository *repository, const DataKey *key, const Manifest *before,
+                       const Manifest *after, Progress progress,
+                       void (*on_file)(void *context, const FileDifference *difference),
+                       void *context, DiffResult *ret_result, Error *error);
 
 // --- check and sweep ---
 typedef struct CheckReport {

@@ -6,6 +6,7 @@
 #include "repository/repository_pack.h"
 #include "repository/repository_reach.h"
 #include "repository/repository_replacement.h"
+#include "repository/repository_scopes.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -21,12 +22,6 @@ typedef struct CheckEntry {
     char manifest_digest[65];
 } CheckEntry;
 
-typedef struct ScopeLink ScopeLink;
-struct ScopeLink {
-    ShardScope scope;
-    ScopeLink *next;
-};
-
 typedef struct Check {
     Repository *repository;
     Progress progress;
@@ -37,7 +32,7 @@ typedef struct Check {
     size_t entry_count, entry_capacity;
     int64_t done_bytes, total_bytes;
     // Of the shard under way.
-    ScopeLink *scopes; // one for each data key
+    Scopes scopes;
     Reach *reach;
     uint8_t *pack; // PACK_SIZE_MAX
     uint8_t *plain;
@@ -150,24 +145,6 @@ static int compare_entries(const void *a, const void *b)
 
 // --- one shard --------------------------------------------------------------------------------
 
-static Status scope_for(Check *check, const DataKey *key, const Manifest *manifest,
-                        const ShardScope **ret_scope, Error *error)
-{
-    for (ScopeLink *link = check->scopes; link != NULL; link = link->next) {
-        if (strcmp(link->scope.key_id, key->id) == 0 &&
-            strcmp(link->scope.database_id, manifest->database_id) == 0) {
-            *ret_scope = &link->scope;
-            return STATUS_OK;
-        }
-    }
-    ScopeLink *link = mem_alloc(sizeof(*link));
-    link->next = check->scopes;
-    check->scopes = link;
-    *ret_scope = &link->scope;
-    return scope_init(&link->scope, check->repository, key, manifest->database_id,
-                      manifest->shard_id, error);
-}
-
 static Status check_manifest(Check *check, const CheckEntry *entry, Error *error)
 {
     CLEANUP(arena_freep) Arena *arena = arena_new();
@@ -181,7 +158,7 @@ static Status check_manifest(Check *check, const CheckEntry *entry, Error *error
                          "manifest '%s' is not the one that its backup names", manifest->id);
     }
     const ShardScope *scope = NULL;
-    RETURN_IF_ERROR(scope_for(check, &key, manifest, &scope, error));
+    RETURN_IF_ERROR(scopes_get(&check->scopes, check->repository, &key, manifest, &scope, error));
     return reach_add(check->reach, scope, manifest, error);
 }
 
@@ -343,12 +320,7 @@ static void shard_done(Check *check)
 {
     reach_free(check->reach);
     check->reach = NULL;
-    while (check->scopes != NULL) {
-        ScopeLink *link = check->scopes;
-        check->scopes = link->next;
-        scope_done(&link->scope);
-        mem_free(link);
-    }
+    scopes_done(&check->scopes);
 }
 
 // The entries from `first` on are sorted; checks all of one shard and moves on.

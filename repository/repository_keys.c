@@ -552,3 +552,52 @@ Status repository_data_key_renew(Repository *repository, const char *database_id
     RETURN_IF_ERROR(make_key(repository, database_id, &newest, error));
     return repository_data_key(repository, database_id, false, ret_key, error);
 }
+
+// --- all of them ------------------------------------------------------------------------------
+
+typedef struct KeyList {
+    Repository *repository;
+    Arena *arena;
+    DataKeyFacts *facts;
+    size_t count, capacity;
+} KeyList;
+
+static Status list_key(void *context, const KeyState *state, Error *error)
+{
+    KeyList *list = context;
+    DataKeyFacts facts = {.is_destroyed = state->is_destroyed, .wrapped_by = ""};
+    memcpy(facts.database_id, state->database_id, UUID_TEXT_SIZE);
+    memcpy(facts.key_id, state->key_id, UUID_TEXT_SIZE);
+    if (state->has_record) {
+        RETURN_IF_ERROR(record_read(list->repository, state->database_id, state->key_id, NULL,
+                                    &facts.created_us, error));
+    }
+    for (size_t i = 0; i < state->wrapping_count; i++) {
+        facts.wrapped_by = arena_format(list->arena, "%s%s%s", facts.wrapped_by, i == 0 ? "" : ", ",
+                                        state->wrappings[i]);
+    }
+    const KeyWrapper *wrapper = list->repository->wrapper;
+    facts.can_open = wrapper != NULL && key_state_has(state, key_wrapper_id(wrapper));
+    if (list->count == list->capacity) {
+        list->capacity = list->capacity == 0 ? 64 : 2 * list->capacity;
+        list->facts = mem_realloc_array(list->facts, list->capacity, sizeof(facts));
+    }
+    list->facts[list->count++] = facts;
+    return STATUS_OK;
+}
+
+Status repository_data_key_list(Repository *repository, Arena *arena, DataKeyFacts **ret_facts,
+                                size_t *ret_count, Error *error)
+{
+    KeyList list = {.repository = repository, .arena = arena};
+    Status status = each_data_key(repository, NULL, list_key, &list, error);
+    if (status == STATUS_OK) {
+        *ret_facts = arena_alloc_array(arena, list.count + 1, sizeof(**ret_facts));
+        if (list.count > 0) {
+            memcpy(*ret_facts, list.facts, list.count * sizeof(**ret_facts));
+        }
+        *ret_count = list.count;
+    }
+    mem_free(list.facts);
+    return status;
+}

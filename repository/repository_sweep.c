@@ -6,6 +6,7 @@
 #include "common/memory.h"
 #include "repository/repository_compact.h"
 #include "repository/repository_replacement.h"
+#include "repository/repository_scopes.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -203,22 +204,47 @@ static Status sweep_pack(Sweep *sweep, const StorageObject *object, const char *
 
 // --- the whole --------------------------------------------------------------------------------
 
-static Status reach_kept(Sweep *sweep, const DataKey *key, ShardScope *scope, Error *error)
+// A kept manifest, with the data key that it is sealed with: the caller's, or another of the
+// database's.
+static Status open_kept(Sweep *sweep, const DataKey *key, const char *manifest_id, Arena *arena,
+                        DataKey *ret_key, Manifest **ret_manifest, Error *error)
+{
+    Status status = manifest_read(sweep->repository, key, sweep->options->shard_id, manifest_id,
+                                  arena, ret_manifest, error);
+    if (status == STATUS_OK) {
+        *ret_key = data_key_copy(key);
+        return STATUS_OK;
+    }
+    if (error->reason != REASON_KEY_WRONG) {
+        return status;
+    }
+    error_clear(error);
+    DataKey own = {0};
+    RETURN_IF_ERROR(manifest_data_key(sweep->repository, NULL, sweep->options->shard_id,
+                                      manifest_id, &own, error));
+    status = manifest_read(sweep->repository, &own, sweep->options->shard_id, manifest_id, arena,
+                           ret_manifest, error);
+    *ret_key = own;
+    return status;
+}
+
+static Status reach_kept(Sweep *sweep, const DataKey *key, Scopes *scopes, Error *error)
 {
     CLEANUP(arena_freep) Arena *arena = arena_new();
+    char database_id[UUID_TEXT_SIZE] = "";
     for (size_t i = 0; i < sweep->options->keep_count; i++) {
         arena_reset(arena);
+        CLEANUP(data_key_done) DataKey own = {0};
         Manifest *manifest = NULL;
-        RETURN_IF_ERROR(manifest_read(sweep->repository, key, sweep->options->shard_id,
-                                      sweep->options->keep[i], arena, &manifest, error));
-        if (scope->storage == NULL) {
-            RETURN_IF_ERROR(scope_init(scope, sweep->repository, key, manifest->database_id,
-                                       sweep->options->shard_id, error));
-        }
-        if (strcmp(scope->database_id, manifest->database_id) != 0) {
+        const ShardScope *scope = NULL;
+        RETURN_IF_ERROR(
+            open_kept(sweep, key, sweep->options->keep[i], arena, &own, &manifest, error));
+        if (database_id[0] != '\0' && strcmp(database_id, manifest->database_id) != 0) {
             return error_set(error, REASON_OBJECT_CORRUPT, "manifest '%s' is of another database",
                              manifest->id);
         }
+        memcpy(database_id, manifest->database_id, UUID_TEXT_SIZE);
+        RETURN_IF_ERROR(scopes_get(scopes, sweep->repository, &own, manifest, &scope, error));
         RETURN_IF_ERROR(reach_add(sweep->reach, scope, manifest, error));
     }
     return STATUS_OK;
@@ -228,12 +254,12 @@ Status repository_sweep_shard(Repository *repository, const DataKey *key,
                               const SweepOptions *options, SweepResult *ret_result, Error *error)
 {
     RETURN_IF_ERROR(id_check(options->shard_id, "shard", error));
-    CLEANUP(scope_done) ShardScope scope = {0};
+    CLEANUP(scopes_done) Scopes scopes = {0};
     CLEANUP(reach_freep) Reach *reach = reach_new(NULL, NULL);
     CLEANUP(compactor_freep) Compactor *compactor = compactor_new(repository->storage);
     Sweep sweep = {
         .repository = repository, .options = options, .reach = reach, .compactor = compactor};
-    if (reach_kept(&sweep, key, &scope, error) != STATUS_OK) {
+    if (reach_kept(&sweep, key, &scopes, error) != STATUS_OK) {
         return error_wrap(error, "nothing was deleted");
     }
     RETURN_IF_ERROR(each_object(&sweep, "manifests", sweep_manifest, error));

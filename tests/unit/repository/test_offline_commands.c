@@ -204,6 +204,93 @@ static void test_listing_and_showing(void **state)
     assert_says(offline, "\"shard\": \"-80\"");
 }
 
+static void test_showing_more(void **state)
+{
+    Offline *offline = *state;
+    assert_int_equal(RUN("repository", "list", "--sizes"), 0);
+    assert_says(offline, "384 KiB"); // of both shards
+    assert_int_equal(RUN("repository", "show", FIRST_ID, "--files", "--shard=-80"), 0);
+    assert_says(offline, "base/1");
+    assert_says(offline, "0640");
+    assert_int_equal(RUN("repository", "show", FIRST_ID, "--output", "json"), 0);
+    assert_says(offline, offline->shards[0]->digest);
+    assert_int_equal(RUN("repository", "keys"), 0);
+    assert_says(offline, offline->fixture->key.id);
+    assert_says(offline, "ready");
+    assert_int_equal(RUN("repository", "show", FIRST_ID, SECOND_ID, "third"), 2);
+}
+
+static void test_comparing_two_backups(void **state)
+{
+    Offline *offline = *state;
+    Fixture *fixture = offline->fixture;
+    const char *third = "0197c000-0000-7000-8000-0000000000b3";
+    source_patch(fixture, "base/1", EXTENT, 10, 7);
+    source_write(fixture, "base/new", 100, 8);
+    assert_ok(fixture, fixture_publish(fixture, offline->shards[0], &offline->shards[0]));
+    write_two_shards(offline, third, true);
+    assert_int_equal(RUN("repository", "diff", FIRST_ID, third, "--output", "json"), 0);
+    CLEANUP(json_freep) Json *json = NULL;
+    assert_ok(fixture,
+              json_parse(offline->output, strlen(offline->output), &json, &fixture->error));
+    const Json *shard = json_item(json_get(json, "shards"), 0);
+    assert_int_equal(json_get_integer(shard, "changed", -1), 1);
+    assert_int_equal(json_get_integer(shard, "added", -1), 1);
+    assert_int_equal(json_get_integer(shard, "removed", -1), 0);
+    assert_int_equal(json_get_integer(shard, "changed_bytes", -1), EXTENT + 100);
+    assert_int_equal(RUN("repository", "diff", third, FIRST_ID), 0);
+    assert_says(offline, "removed");
+    assert_int_equal(RUN("repository", "diff", FIRST_ID, SECOND_ID), 0);
+    assert_int_equal(RUN("repository", "diff", FIRST_ID), 2);
+}
+
+static void test_rotating_the_wrapping_key(void **state)
+{
+    Offline *offline = *state;
+    CLEANUP_FREE char *key = string_format("%s/new-key", offline->fixture->directory);
+    const char *create[] = {"repository", "create-key", "--key-file", key, NULL};
+    const char *restore[] = {"restore",
+                             "--offline",
+                             "--target",
+                             offline->target,
+                             "--shard=-80",
+                             "--repository",
+                             offline->location,
+                             "--key-file",
+                             key,
+                             NULL};
+    assert_int_equal(RUN("repository", "rotate-key"), 2);
+    assert_says(offline, "--new-key-file is needed");
+    assert_int_equal(RUN("repository", "rotate-key", "--new-key-file", key), 5); // there is none
+    assert_int_equal(run(offline, create), 0);
+    assert_int_equal(RUN("repository", "rotate-key", "--new-key-file", key), 0);
+    assert_int_equal(RUN("repository", "list"), 5);
+    assert_says(offline, "does not open the repository");
+    assert_int_equal(run(offline, restore), 0);
+    assert_string_equal(tree_digest(offline->fixture, offline->target), offline->digest);
+    // Again, as after a kill.
+    assert_int_equal(RUN("repository", "rotate-key", "--new-key-file", key), 0);
+}
+
+static void test_destroying_a_database_s_keys(void **state)
+{
+    Offline *offline = *state;
+    assert_int_equal(RUN("repository", "destroy-key", "--database", "shop"), 5);
+    assert_says(offline, FIRST_ID);
+    assert_says(offline, "2 backups unreadable");
+    assert_int_equal(RUN("repository", "destroy-key", "--database", "shop", "--confirm", "sho"), 5);
+    assert_int_equal(RUN("repository", "list"), 0);
+    assert_int_equal(RUN("repository", "destroy-key", "--database", "shop", "--confirm", "shop"),
+                     0);
+    assert_int_equal(
+        RUN("restore", "--offline", "--target", offline->target, "--database", DATABASE_ID), 5);
+    assert_says(offline, "was destroyed on 20");
+    assert_int_equal(RUN("repository", "list"), 0);
+    assert_says(offline, "key-missing");
+    assert_int_equal(RUN("repository", "keys"), 0);
+    assert_says(offline, "destroyed");
+}
+
 static void test_the_check_finds_damage(void **state)
 {
     Offline *offline = *state;
@@ -243,9 +330,16 @@ int main(void)
 {
 #define TEST(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
     const struct CMUnitTest tests[] = {
-        TEST(test_a_whole_backup_is_restored), TEST(test_one_shard_goes_to_the_target_itself),
-        TEST(test_what_is_not_there_is_told),  TEST(test_listing_and_showing),
-        TEST(test_the_check_finds_damage),     TEST(test_making_a_repository),
+        TEST(test_a_whole_backup_is_restored),
+        TEST(test_one_shard_goes_to_the_target_itself),
+        TEST(test_what_is_not_there_is_told),
+        TEST(test_listing_and_showing),
+        TEST(test_showing_more),
+        TEST(test_comparing_two_backups),
+        TEST(test_rotating_the_wrapping_key),
+        TEST(test_destroying_a_database_s_keys),
+        TEST(test_the_check_finds_damage),
+        TEST(test_making_a_repository),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
