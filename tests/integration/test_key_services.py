@@ -126,8 +126,9 @@ def test_locations_that_are_none(kms):
 
 
 def holdfast(*arguments, environment=None, code=0):
-    result = subprocess.run([HOLDFAST, "repository", *arguments], env={**os.environ, "no_proxy": "*", **(environment or {})},
-                            capture_output=True, text=True, timeout=120, check=False)
+    result = subprocess.run(
+        [HOLDFAST, "repository", *arguments], env={**os.environ, "no_proxy": "*", **(environment or {})},
+        capture_output=True, text=True, timeout=120, check=False)
     assert result.returncode == code, result.stdout + result.stderr
     return result.stdout + result.stderr
 
