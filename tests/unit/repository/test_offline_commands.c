@@ -208,7 +208,7 @@ static void test_showing_more(void **state)
 {
     Offline *offline = *state;
     assert_int_equal(RUN("repository", "list", "--sizes"), 0);
-    assert_says(offline, "384 KiB"); // of both shards
+    assert_says(offline, "192 KiB"); // of both shards
     assert_int_equal(RUN("repository", "show", FIRST_ID, "--files", "--shard=-80"), 0);
     assert_says(offline, "base/1");
     assert_says(offline, "0640");
