@@ -5,6 +5,8 @@
 #include "cli/event_commands.h"
 #include "cli/help_commands.h"
 #include "cli/policy_commands.h"
+#include "cli/repository_import.h"
+#include "cli/repository_options.h"
 
 #define ENGINES "mariadb mysql postgresql"
 #define LIMIT_OPTION                                                                               \
@@ -138,50 +140,6 @@ static const ViewColumn REPOSITORY_COLUMNS[] = {{"REPOSITORY", "name", VIEW_TEXT
                                                 {"STORED", "stored_bytes", VIEW_BYTES},
                                                 NO_MORE_COLUMNS};
 
-#define OFFLINE_REPOSITORY                                                                         \
-    {                                                                                              \
-        "repository", VALUE_TEXT, "LOCATION", NULL,                                                \
-            "where it is: file:///absolute/path or a directory", NULL, true                        \
-    }
-#define OFFLINE_KEY                                                                                \
-    {                                                                                              \
-        "key-file", VALUE_TEXT, "FILE", NULL,                                                      \
-            "its key file, or its key of a service: awskms:///KEY, gcpkms:///KEY", NULL, true      \
-    }
-#define OFFLINE_DETAILS "*Offline*: needs only the repository and its key file. "
-static const CommandOption OFFLINE_KEY_ONLY[] = {OFFLINE_KEY, NO_MORE};
-static const CommandOption OFFLINE[] = {OFFLINE_REPOSITORY, OFFLINE_KEY, NO_MORE};
-static const CommandOption OFFLINE_DIFF[] = {
-    OFFLINE_REPOSITORY,
-    OFFLINE_KEY,
-    {"shard", VALUE_LIST, "NAME", NULL, "only this shard", NULL, false},
-    NO_MORE};
-static const CommandOption ROTATE_KEY[] = {
-    {"repository", VALUE_TEXT, "LOCATION", NULL, "where it is; makes the command an offline one",
-     NULL, false},
-    {"key-file", VALUE_TEXT, "FILE", NULL, "its key until now (offline)", NULL, false},
-    {"new-key-file", VALUE_TEXT, "FILE", NULL,
-     "its key from now on: a key file, awskms:///KEY or gcpkms:///KEY", NULL, true},
-    NO_MORE};
-static const CommandOption DESTROY_KEY[] = {
-    {"repository", VALUE_TEXT, "LOCATION", NULL, "where it is; makes the command an offline one",
-     NULL, false},
-    {"key-file", VALUE_TEXT, "FILE", NULL, "its key (offline)", NULL, false},
-    {"database", VALUE_TEXT, "NAME", NULL, "whose data keys; a name or an id", NULL, true},
-    {"confirm", VALUE_TEXT, "NAME", NULL, "the same name again; without it nothing is destroyed",
-     NULL, false},
-    NO_MORE};
-static const CommandOption OFFLINE_RESTORE[] = {
-    OFFLINE_REPOSITORY,
-    OFFLINE_KEY,
-    {"target", VALUE_TEXT, "DIR", NULL,
-     "a shard goes to DIR/SHARD, a single --shard to DIR itself; empty or missing", NULL, true},
-    {"database", VALUE_TEXT, "NAME", NULL, "of this database, when the repository has several",
-     NULL, false},
-    {"backup", VALUE_TEXT, "ID", NULL, "this backup; default latest, the newest complete one", NULL,
-     false},
-    {"shard", VALUE_LIST, "NAME", NULL, "only this shard", NULL, false},
-    NO_MORE};
 #define REPOSITORY_OFFLINE_TOO                                                                     \
     "With --repository LOCATION --key-file FILE it is offline: the backups in a "                  \
     "repository, without a server; see --help with both."
@@ -388,6 +346,21 @@ const Command COMMANDS[] = {
      .arguments = {DATABASE_ARGUMENT},
      .options = DATABASE_UPDATE,
      .done = "updated"},
+    {.group = "database",
+     .verb = "rotate-data-key",
+     .summary = "Make a new data key: the next seeds are sealed with it",
+     .method = "POST",
+     .path = "/v1/databases/{DATABASE}/rotate-data-key",
+     .arguments = {DATABASE_ARGUMENT},
+     .options = ROTATE_DATA_KEY},
+    {.group = "database",
+     .verb = "destroy-data-keys",
+     .summary = "Destroy a database's data keys: nobody can read its backups any more",
+     .method = "POST",
+     .path = "/v1/databases/{DATABASE}/destroy-data-keys",
+     .arguments = {DATABASE_ARGUMENT},
+     .options = DESTROY_DATA_KEYS,
+     .details = "Without --confirm it says what would become unreadable. See docs/keys.md."},
     {.group = "database",
      .verb = "delete",
      .summary = "Take a database out of protection",
@@ -692,6 +665,16 @@ const Command COMMANDS[] = {
      .arguments = {REPOSITORY_ARGUMENT},
      .done = "forgotten"},
     {.group = "repository",
+     .verb = "rebuild-catalogue",
+     .summary = "Let the server know the databases and backups that a repository has",
+     .method = "POST",
+     .path = "/v1/repositories/{REPOSITORY}/import-catalogue",
+     .arguments = {REPOSITORY_ARGUMENT},
+     .run = repository_import_run,
+     .details =
+         "For a new server whose PostgreSQL is gone. What it knows stays as it is; it may be "
+         "repeated. See docs/disaster-recovery.md."},
+    {.group = "repository",
      .verb = "create-key",
      .summary = "Make a key file",
      .options = OFFLINE_KEY_ONLY,
@@ -728,11 +711,15 @@ const Command COMMANDS[] = {
     {.group = "repository",
      .verb = "rotate-key",
      .summary = "Give a repository another wrapping key, without touching data",
+     .method = "POST",
+     .path = "/v1/repositories/{REPOSITORY}/rotate-key",
+     .arguments = {REPOSITORY_ARGUMENT},
      .options = ROTATE_KEY,
-     .is_offline = true,
-     .details = OFFLINE_DETAILS
-     "At every moment the old key or the new one opens everything; run it again when it was "
-     "stopped. See docs/keys.md."},
+     .done = "rotated",
+     .details =
+         "With --repository LOCATION --key-file FILE instead of a name it is offline. "
+         "At every moment the old key or the new one opens everything; run it again when it was "
+         "stopped. See docs/keys.md."},
     {.group = "repository",
      .verb = "destroy-key",
      .summary = "Destroy a database's data keys: nobody can read its backups any more",

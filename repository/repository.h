@@ -265,6 +265,10 @@ Status repository_diff(Repository *repository, const DataKey *key, const Manifes
                        void (*on_file)(void *context, const FileDifference *difference),
                        void *context, DiffResult *ret_result, Error *error);
 
+// The highest epoch of any pack or manifest of a shard; 0 when there is none. Lists them all.
+Status repository_shard_epoch(Repository *repository, const char *shard_id, uint32_t *ret_epoch,
+                              Error *error);
+
 // --- check and sweep ---
 typedef struct CheckReport {
     int64_t set_count, manifest_count, object_count, extent_count, read_bytes, orphan_count,

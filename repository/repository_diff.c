@@ -223,28 +223,3 @@ Status repository_diff(Repository *repository, const DataKey *key, const Manifes
     }
     return status;
 }
-
-Status repository_list_files(Repository *repository, const DataKey *key, const Manifest *manifest,
-                             void (*on_file)(void *context, const char *path, int64_t size_bytes,
-                                             uint32_t mode),
-                             void *context, Error *error)
-{
-    CLEANUP(scope_done) ShardScope scope = {0};
-    ManifestRoot root;
-    const ListEntry *entry = NULL;
-    RETURN_IF_ERROR(
-        scope_init(&scope, repository, key, manifest->database_id, manifest->shard_id, error));
-    RETURN_IF_ERROR(manifest_root(manifest, &root, error));
-    CLEANUP(blob_opener_freep) BlobOpener *opener = blob_opener_new(&scope);
-    CLEANUP(list_reader_freep)
-    ListReader *list = list_reader_new(opener, &root.ref, root.level, NULL, NULL);
-    for (;;) {
-        RETURN_IF_ERROR(list_reader_next(list, &entry, error));
-        if (entry == NULL) {
-            return STATUS_OK;
-        }
-        if (entry->kind == ENTRY_FILE) {
-            on_file(context, entry->path, entry->size_bytes, entry->mode);
-        }
-    }
-}

@@ -3,6 +3,7 @@
 #include "common/text.h"
 #include "server/service/service_database.h"
 #include "server/store/store_backup.h"
+#include "server/store/store_catalogue.h"
 #include "server/store/store_policy.h"
 #include "server/store/store_repository.h"
 
@@ -53,6 +54,15 @@ Status service_start_backup(Service *service, ServiceCall *call, const ProtobufC
                                    .note = request->note};
     RETURN_IF_ERROR(choose_repository(call, transaction, creation.database_id, request->repository,
                                       &creation.repository_id, error));
+    const char *sourceless = NULL;
+    RETURN_IF_ERROR(store_catalogue_sourceless(transaction, call->arena, creation.database_id,
+                                               &sourceless, error));
+    if (sourceless != NULL) {
+        error_set(error, REASON_PRECONDITION, "shard '%s' of database '%s' has no source",
+                  sourceless, request->database);
+        return error_hint(error, "it was imported from a repository: give it a source with: "
+                                 "holdfast shard update");
+    }
     StoreBackupOutcome outcome;
     const char *id = NULL;
     RETURN_IF_ERROR(store_backup_create(transaction, call->arena, &creation, &outcome, &id, error));

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "server/service/service_repository.h"
+
 #include "common/file.h"
 #include "common/memory.h"
 #include "common/text.h"
 #include "repository/repository.h"
-#include "server/service/service_internal.h"
 #include "server/store/store_event.h"
 #include "server/store/store_repository.h"
 
@@ -70,21 +71,22 @@ static Status check_writable(Storage *storage, const char *location, Error *erro
                              "or choose another place");
 }
 
-static Status open_key(const Holdfast__V1__CreateRepositoryRequest *request,
-                       KeyWrapper **ret_wrapper, Error *error)
+Status repository_key_prepare(const char *field, const char *location, bool may_create,
+                              Error *error)
 {
-    const char *location = request->repository->key_file;
+    RETURN_IF_ERROR(check_key_location(field, location, error));
     bool is_file = key_location_is_file(location);
-    if (is_file && request->create_key_file && access(key_location_path(location), F_OK) != 0) {
+    if (is_file && may_create && access(key_location_path(location), F_OK) != 0) {
         Status status = key_file_create(key_location_path(location), error);
         if (status != STATUS_OK && status != STATUS_ALREADY_EXISTS) {
             error_wrap(error, "making the key file");
-            return error_field(error, "repository.key_file");
+            return error_field(error, "%s", field);
         }
     }
-    Status status = key_wrapper_open(location, ret_wrapper, error);
+    CLEANUP(key_wrapper_freep) KeyWrapper *wrapper = NULL;
+    Status status = key_wrapper_open(location, &wrapper, error);
     if (status != STATUS_OK) {
-        error_field(error, "repository.key_file");
+        error_field(error, "%s", field);
         if (error->reason == REASON_KEY_MISSING) {
             error_hint(error, "copy the key file there, or ask for a new one with create_key_file");
         }
@@ -94,18 +96,18 @@ static Status open_key(const Holdfast__V1__CreateRepositoryRequest *request,
 
 // Opens the repository that is there, or makes one.
 static Status open_or_create(Service *service, const char *location, const char *key_location,
-                             KeyWrapper *wrapper, Repository **ret_repository, Error *error)
+                             Repository **ret_repository, Error *error)
 {
-    CLEANUP(key_wrapper_freep) KeyWrapper *owned = wrapper;
     Storage *storage = NULL;
+    CLEANUP(key_wrapper_freep) KeyWrapper *wrapper = NULL;
+    RETURN_IF_ERROR(key_wrapper_open(key_location, &wrapper, error));
     RETURN_IF_ERROR(service->open_storage(location, &storage, error));
-    Status status = repository_open(storage, TAKE_PTR(owned), ret_repository, error);
+    Status status = repository_open(storage, TAKE_PTR(wrapper), ret_repository, error);
     if (status != STATUS_OK && error->reason == REASON_REPOSITORY_MISSING) {
         error_clear(error);
+        RETURN_IF_ERROR(key_wrapper_open(key_location, &wrapper, error));
         RETURN_IF_ERROR(service->open_storage(location, &storage, error));
-        CLEANUP(storage_freep) Storage *unused = storage;
-        RETURN_IF_ERROR(key_wrapper_open(key_location, &owned, error));
-        status = repository_create(TAKE_PTR(unused), TAKE_PTR(owned), ret_repository, error);
+        status = repository_create(storage, TAKE_PTR(wrapper), ret_repository, error);
     }
     if (status != STATUS_OK && error->reason == REASON_KEY_WRONG) {
         error_field(error, "repository.key_file");
@@ -148,9 +150,9 @@ Status service_create_repository(Service *service, ServiceCall *call,
         RETURN_IF_ERROR(check_writable(storage, location, error));
     }
     CLEANUP(repository_freep) Repository *repository = NULL;
-    KeyWrapper *wrapper = NULL;
-    RETURN_IF_ERROR(open_key(request, &wrapper, error));
-    RETURN_IF_ERROR(open_or_create(service, location, body->key_file, wrapper, &repository, error));
+    RETURN_IF_ERROR(repository_key_prepare("repository.key_file", body->key_file,
+                                           request->create_key_file, error));
+    RETURN_IF_ERROR(open_or_create(service, location, body->key_file, &repository, error));
     char id[UUID_TEXT_SIZE];
     char etag[17];
     crypto_uuid(id);

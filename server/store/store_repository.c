@@ -3,11 +3,11 @@
 
 #include "common/text.h"
 
-#define VIEW                                                                                       \
-    "SELECT r.id, r.name, r.location, r.key_file, r.key_fingerprint, r.created_at, r.etag, "       \
-    "r.repository_id, r.name AS page_key_1, greatest(0, coalesce((SELECT sum(sb.stored_bytes) "    \
-    "FROM backups b JOIN shard_backups sb ON sb.backup_id = b.id WHERE b.repository_id = r.id "    \
-    "AND sb.state = 'committed'), 0)::bigint - r.removed_bytes) AS stored_bytes "                  \
+#define VIEW                                                                                                      \
+    "SELECT r.id, r.name, r.location, r.key_file, r.previous_key_file, r.key_fingerprint, r.created_at, r.etag, " \
+    "r.repository_id, r.name AS page_key_1, greatest(0, coalesce((SELECT sum(sb.stored_bytes) "                   \
+    "FROM backups b JOIN shard_backups sb ON sb.backup_id = b.id WHERE b.repository_id = r.id "                   \
+    "AND sb.state = 'committed'), 0)::bigint - r.removed_bytes) AS stored_bytes "                                 \
     "FROM repositories r "
 
 Status store_repository_add(StoreTransaction *transaction, Arena *arena,
@@ -123,4 +123,52 @@ Status store_repository_add_removed(StoreTransaction *transaction, Arena *arena,
         transaction, arena,
         "UPDATE repositories SET removed_bytes = removed_bytes + $2::bigint WHERE id = $1",
         STORE_PARAMETERS(id, store_integer_parameter(arena, removed_bytes)), error);
+}
+
+Status store_repository_rekey(StoreTransaction *transaction, Arena *arena, const char *id,
+                              const char *old_key_file, const char *new_key_file,
+                              const char *fingerprint, const char *etag, Error *error)
+{
+    StoreRows rows;
+    RETURN_IF_ERROR(store_query(
+        transaction, arena,
+        "UPDATE repositories SET previous_key_file = key_file, key_file = $3, key_fingerprint = $4,"
+        " etag = $5 WHERE id = $1 AND key_file = $2 AND deleted_at IS NULL RETURNING id",
+        STORE_PARAMETERS(id, old_key_file, new_key_file, fingerprint, etag), &rows, error));
+    if (rows.count == 0) {
+        error_set(error, REASON_CONFLICT, "the repository's key was changed by somebody else");
+        return error_hint(error, "look at the repository and decide again");
+    }
+    return STATUS_OK;
+}
+
+Status store_repository_rekeyed(StoreTransaction *transaction, Arena *arena, const char *id,
+                                Error *error)
+{
+    return store_execute(transaction, arena,
+                         "UPDATE repositories SET previous_key_file = '' WHERE id = $1",
+                         STORE_PARAMETERS(id), error);
+}
+
+Status store_repository_uses(StoreTransaction *transaction, Arena *arena, const char *id,
+                             const char *database_id, StoreRows *ret_rows, Error *error)
+{
+    return store_query(
+        transaction, arena,
+        "SELECT (SELECT b.id FROM backups b WHERE b.database_id = $2 AND b.state IN ('pending', "
+        "'running') LIMIT 1) AS running_backup_id, (SELECT count(*) FROM backups b WHERE "
+        "b.repository_id = $1 AND b.database_id = $2 AND b.state IN ('succeeded', 'failed', "
+        "'canceled') AND EXISTS (SELECT FROM shard_backups sb WHERE sb.backup_id = b.id AND "
+        "sb.state = 'committed')) AS backup_count",
+        STORE_PARAMETERS(id, database_id), ret_rows, error);
+}
+
+Status store_repository_shredded(StoreTransaction *transaction, Arena *arena, const char *id,
+                                 const char *database_id, Error *error)
+{
+    return store_execute(
+        transaction, arena,
+        "UPDATE shard_backups sb SET is_unrestorable = true FROM backups b WHERE b.id = "
+        "sb.backup_id AND b.repository_id = $1 AND b.database_id = $2 AND sb.state = 'committed'",
+        STORE_PARAMETERS(id, database_id), error);
 }

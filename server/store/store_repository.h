@@ -26,3 +26,16 @@ Status store_repository_delete(StoreTransaction *transaction, Arena *arena, cons
 // What a sweep has freed; stored_bytes shrinks by it. `id` is the row's.
 Status store_repository_add_removed(StoreTransaction *transaction, Arena *arena, const char *id,
                                     int64_t removed_bytes, Error *error);
+// Gives the row another wrapping key and remembers the old one until store_repository_rekeyed.
+// REASON_CONFLICT when the old one is not the row's any more.
+Status store_repository_rekey(StoreTransaction *transaction, Arena *arena, const char *id,
+                              const char *old_key_file, const char *new_key_file,
+                              const char *fingerprint, const char *etag, Error *error);
+Status store_repository_rekeyed(StoreTransaction *transaction, Arena *arena, const char *id,
+                                Error *error);
+// running_backup_id of the database or NULL, and the backup_count of it in the repository.
+Status store_repository_uses(StoreTransaction *transaction, Arena *arena, const char *id,
+                             const char *database_id, StoreRows *ret_rows, Error *error);
+// Its backups there are never restored again, nor parents.
+Status store_repository_shredded(StoreTransaction *transaction, Arena *arena, const char *id,
+                                 const char *database_id, Error *error);

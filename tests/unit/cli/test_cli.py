@@ -103,6 +103,27 @@ REQUESTS = [
         {"repository": {"name": "r", "location": "file:///b", "key_file": "/k"}, "create_key_file": True},
     ),
     (
+        ["repository", "rotate-key", "r", "--new-key-file", "/n", "--create-key-file"],
+        "POST",
+        "/v1/repositories/r/rotate-key",
+        "",
+        {"key_file": "/n", "create_key_file": True},
+    ),
+    (
+        ["database", "rotate-data-key", "shop", "--repository", "r"],
+        "POST",
+        "/v1/databases/shop/rotate-data-key",
+        "",
+        {"repository": "r"},
+    ),
+    (
+        ["database", "destroy-data-keys", "shop", "--repository", "r", "--confirm", "shop"],
+        "POST",
+        "/v1/databases/shop/destroy-data-keys",
+        "",
+        {"repository": "r", "confirm": "shop"},
+    ),
+    (
         [
             "policy",
             "create",
@@ -635,6 +656,17 @@ def test_the_other_shells_have_scripts_too(server, shell, words):
     assert result.returncode == 0 and words in result.stdout and "'keep-last" not in result.stderr
     for line in result.stdout.splitlines():
         assert line.count("'") % 2 == 0, line
+
+
+def test_a_catalogue_is_imported_in_as_many_calls_as_it_takes(server):
+    answer = {"database_count": 1, "shard_count": 2, "backup_count": 200, "skipped_count": 0, "skipped": []}
+    last = {**answer, "database_count": 0, "skipped_count": 1, "skipped": ["backup b: it is damaged"]}
+    last["is_complete"] = True
+    server.on("POST", "/v1/repositories/r/import-catalogue", {**answer, "is_complete": False}, last)
+    result = run(server, "repository", "rebuild-catalogue", "r", "--output", "json")
+    assert result.returncode == 0
+    assert json.loads(result.stdout) == {"database_count": 1, "shard_count": 4, "backup_count": 400, "skipped_count": 1}
+    assert "backup b: it is damaged" in result.stderr
 
 
 def test_offline_commands_need_no_server(tmp_path):
