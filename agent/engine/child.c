@@ -3,6 +3,7 @@
 // to stderr, which is the engine's log.
 #include "agent/engine/child.h"
 
+#include "common/memory.h"
 #include "common/text.h"
 
 #include <errno.h>
@@ -29,6 +30,20 @@ static bool is_parent_gone(void)
     return getppid() == 1;
 }
 
+static bool set_preload(void)
+{
+    const char *library = getenv(CHILD_PRELOAD_VARIABLE);
+    if (library == NULL) {
+        return true;
+    }
+    const char *others = getenv("LD_PRELOAD");
+    CLEANUP_FREE char *all = string_format("%s%s%s", library, text_is_empty(others) ? "" : ":",
+                                           text_is_empty(others) ? "" : others);
+    bool is_set = setenv("LD_PRELOAD", all, 1) == 0;
+    (void)unsetenv(CHILD_PRELOAD_VARIABLE); // ours alone
+    return is_set;
+}
+
 int child_main(int argc, char **argv)
 {
     if (argc < 3) {
@@ -43,6 +58,10 @@ int child_main(int argc, char **argv)
         return EXIT_PARENT_GONE;
     }
     (void)unsetenv(CHILD_PARENT_VARIABLE); // ours alone
+    if (!set_preload()) {
+        (void)fprintf(stderr, "cannot set the environment: %s\n", strerror(errno));
+        return EXIT_NOT_STARTED;
+    }
     execvp(argv[2], argv + 2);
     (void)fprintf(stderr, "cannot start '%s': %s\n", argv[2], strerror(errno));
     return EXIT_NOT_STARTED;

@@ -11,6 +11,9 @@
 // The environment variable that names the pid which must still be the parent; without it only
 // adoption by init counts.
 #define CHILD_PARENT_VARIABLE "HOLDFAST_CHILD_PARENT"
+// The library that PROGRAM is to preload. It is not preloaded into the launcher, which may be built
+// in a way that does not bear it (with a sanitizer).
+#define CHILD_PRELOAD_VARIABLE "HOLDFAST_CHILD_PRELOAD"
 
 // main() calls this when argv[1] is "--child". Returns only when the program cannot be started: an
 // exit code.

@@ -15,6 +15,7 @@
 #include "common/arena.h"
 #include "common/error.h"
 #include "common/secret.h"
+#include "recorder/recorder.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -54,8 +55,10 @@ typedef struct EngineOptions {
     int64_t divide_bytes; // MariaDB's seed: a table this large, and a good part of the whole, is
                           // copied by several connections; 0: the default, 64 MiB
     const char
-        *lineage_id; // whose backups follow one another (the repository's id): logs since its
-                     // newest backup are kept on the source; NULL: the shard's only lineage
+        *lineage_id;    // whose backups follow one another (the repository's id): logs since its
+                        // newest backup are kept on the source; NULL: the shard's only lineage
+    Recorder *recorder; // told of every process and of what the engine itself writes into the data
+                        // directory, once it has begun; NULL: there is none
 } EngineOptions;
 
 typedef struct EngineProblem {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The engine's server process: options, start, clean stop. See engine_mysql_family.h for how it is
 // controlled.
-#include "agent/engine/child.h"
+#include "agent/engine/engine_launch.h"
 #include "agent/engine/engine_mysql_family.h"
 #include "common/clock.h"
 #include "common/crypto.h"
@@ -392,17 +392,13 @@ static Status open_connections(MysqlEngine *engine, const LocalAccount *account,
 static Status spawn(MysqlEngine *engine, const Arguments *arguments, const char *data_directory,
                     Error *error)
 {
-    char parent[64];
-    (void)snprintf(parent, sizeof(parent), CHILD_PARENT_VARIABLE "=%d", (int)getpid());
-    const char *const environment[] = {parent, NULL};
     ProcessOptions options = {
         .arguments = arguments->items,
-        .environment = environment,
         .directory = data_directory, // whoever looks for left-over engines finds them by it
         .output_path = mysql_work_path(arguments->arena, engine, "server.log"),
         .new_session = true,
     };
-    return process_spawn(&options, &engine->pid, error);
+    return engine_launch(&engine->base.options, &options, &engine->pid, error);
 }
 
 Status mysql_server_start(MysqlEngine *engine, MysqlServerMode mode, const char *data_directory,
@@ -415,8 +411,6 @@ Status mysql_server_start(MysqlEngine *engine, MysqlServerMode mode, const char 
     make_account(engine, &account);
     RETURN_IF_ERROR(dir_create_all(mysql_work_path(arena, engine, "tmp"), 0700, error));
     RETURN_IF_ERROR(dir_create_all(mysql_work_path(arena, engine, "relay"), 0700, error));
-    add(&arguments, "%s", engine->base.options.agent_program);
-    add(&arguments, "--child");
     add(&arguments, "%s", engine->programs.server);
     add(&arguments, "--no-defaults");
     add_common(&arguments, engine, data_directory);
@@ -572,22 +566,14 @@ Status mysql_program_run(const MysqlEngine *engine, const char *const *arguments
                          const char *directory, int64_t timeout_ms, Error *error)
 {
     CLEANUP(arena_freep) Arena *arena = arena_new();
-    Arguments all = {.arena = arena};
-    add(&all, "%s", engine->base.options.agent_program);
-    add(&all, "--child");
-    add_list(&all, arguments);
-    char parent[64];
-    (void)snprintf(parent, sizeof(parent), CHILD_PARENT_VARIABLE "=%d", (int)getpid());
-    const char *const environment[] = {parent, NULL};
     ProcessOptions options = {
-        .arguments = all.items,
-        .environment = environment,
+        .arguments = arguments,
         .directory = directory,
         .output_path = mysql_work_path(arena, engine, PROGRAM_LOG_NAME),
         .new_session = true,
     };
     pid_t pid = 0;
-    RETURN_IF_ERROR(process_spawn(&options, &pid, error));
+    RETURN_IF_ERROR(engine_launch(&engine->base.options, &options, &pid, error));
     int64_t deadline_ms = clock_monotonic_ms() + timeout_ms;
     for (;;) {
         bool is_done = false;

@@ -265,7 +265,7 @@ static Status postgresql_stop(Engine *base, Arena *arena, const char **ret_engin
     RETURN_IF_ERROR(check_stopped(engine, error));
     RETURN_IF_ERROR(postgresql_wal_trim(data, engine->control.wal_segment_bytes,
                                         engine->control.redo_lsn, engine->state.checkpoint_lsn,
-                                        error));
+                                        base->options.recorder, error));
     RETURN_IF_ERROR(postgresql_remove_file(data, "standby.signal", error));
     RETURN_IF_ERROR(postgresql_auto_conf_put_back(data, error));
     engine->is_stopped = true;

@@ -111,6 +111,7 @@ Status postgresql_follow(Engine *base, Error *error)
     PostgresqlReceiverOptions options = {
         .source = &base->source,
         .data_directory = base->options.data_directory,
+        .recorder = base->options.recorder,
         .system_identifier = engine->control.system_identifier,
         .timeline = engine->start_timeline,
         .start_lsn = engine->start_lsn,

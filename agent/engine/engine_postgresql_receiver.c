@@ -105,6 +105,8 @@ static Status write_bytes(PostgresqlReceiver *receiver, const uint8_t *data, siz
         uint64_t offset = receiver->stream_lsn % segment_bytes;
         size_t part = (size_t)MIN(segment_bytes - offset, (uint64_t)size);
         RETURN_IF_ERROR(switch_segment(receiver, receiver->stream_lsn / segment_bytes, error));
+        recorder_note_write(receiver->options.recorder, receiver->segment_fd, (int64_t)offset,
+                            (int64_t)part);
         RETURN_IF_ERROR(
             file_write_all_at(receiver->segment_fd, data, part, (int64_t)offset, error));
         receiver->stream_lsn += part;

@@ -16,6 +16,7 @@ typedef struct PostgresqlReceiver PostgresqlReceiver;
 typedef struct PostgresqlReceiverOptions {
     const EngineSource *source; // borrowed until stopped
     const char *data_directory; // borrowed until stopped
+    const Recorder *recorder;   // told what is written there; borrowed until stopped; or NULL
     uint64_t system_identifier;
     uint32_t timeline;  // of start_lsn
     uint64_t start_lsn; // everything before it is in pg_wal

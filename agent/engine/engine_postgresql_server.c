@@ -2,7 +2,7 @@
 // The private PostgreSQL server of the engine: start, watch, stop.
 #include "agent/engine/engine_postgresql_server.h"
 
-#include "agent/engine/child.h"
+#include "agent/engine/engine_launch.h"
 #include "agent/engine/engine_postgresql_settings.h"
 #include "common/clock.h"
 #include "common/file.h"
@@ -198,19 +198,16 @@ static Status launch(PostgresqlServer *server, Error *error)
     postgresql_path(options->work_directory, POSTGRESQL_LOG_NAME, log_path);
     (void)snprintf(setting, sizeof(setting), "config_file=%s/" POSTGRESQL_CONF_NAME,
                    options->work_directory);
-    const char *arguments[] = {options->agent_program,  "--child", program, "-D",
-                               options->data_directory, "-c",      setting, NULL};
-    char parent[64];
-    (void)snprintf(parent, sizeof(parent), CHILD_PARENT_VARIABLE "=%d", (int)getpid());
-    const char *environment[] = {"LC_ALL=C", "TZ=UTC", parent, NULL};
+    const char *arguments[] = {program, "-D", options->data_directory, "-c", setting, NULL};
+    const char *environment[] = {"LC_ALL=C", "TZ=UTC", NULL};
     ProcessOptions process = {
-        .arguments = text_is_empty(options->agent_program) ? arguments + 2 : arguments,
+        .arguments = arguments,
         .environment = environment,
         .directory = options->data_directory,
         .output_path = log_path,
         .new_session = true,
     };
-    return process_spawn(&process, &server->pid, error);
+    return engine_launch(options, &process, &server->pid, error);
 }
 
 static PGPing ping(const PostgresqlServer *server)

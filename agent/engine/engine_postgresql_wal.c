@@ -120,9 +120,13 @@ Status postgresql_wal_newest(const char *data_directory, int64_t segment_bytes,
 }
 
 // Cutting the file and making it long again leaves a hole: zeros that cost nothing.
-static Status zero_from(const char *path, int64_t offset, int64_t segment_bytes, Error *error)
+static Status zero_from(const char *path, int64_t offset, int64_t segment_bytes,
+                        const Recorder *recorder, Error *error)
 {
     CLEANUP(fd_closep) int fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd >= 0) {
+        recorder_note_write(recorder, fd, offset, -1);
+    }
     if (fd < 0 || ftruncate(fd, offset) != 0 || ftruncate(fd, segment_bytes) != 0) {
         return error_set_errno(error, REASON_INTERNAL, errno, "cutting '%s'", path);
     }
@@ -136,7 +140,7 @@ static bool is_unfinished(const char *name)
 }
 
 Status postgresql_wal_trim(const char *data_directory, int64_t segment_bytes, uint64_t redo_lsn,
-                           uint64_t end_lsn, Error *error)
+                           uint64_t end_lsn, const Recorder *recorder, Error *error)
 {
     assert(end_lsn > 0);
     uint64_t first = redo_lsn / (uint64_t)segment_bytes;
@@ -156,7 +160,7 @@ Status postgresql_wal_trim(const char *data_directory, int64_t segment_bytes, ui
         if (is_unfinished(entry->d_name) || (is_segment && (segment < first || segment > last))) {
             RETURN_IF_ERROR(postgresql_remove_file(data_directory, name, error));
         } else if (is_segment && segment == last) {
-            RETURN_IF_ERROR(zero_from(path, used, segment_bytes, error));
+            RETURN_IF_ERROR(zero_from(path, used, segment_bytes, recorder, error));
         }
     }
     return STATUS_OK;

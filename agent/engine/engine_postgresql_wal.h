@@ -4,6 +4,7 @@
 #pragma once
 
 #include "common/error.h"
+#include "recorder/recorder.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -23,6 +24,6 @@ Status postgresql_wal_newest(const char *data_directory, int64_t segment_bytes,
                              uint32_t *ret_timeline, uint64_t *ret_segment, Error *error);
 // Removes the segments that starting at redo_lsn and replaying to end_lsn do not need, and makes
 // everything at and behind end_lsn zeros, so that no server that is ever started on the directory
-// can find anything later.
+// can find anything later. The recorder (or NULL) is told.
 Status postgresql_wal_trim(const char *data_directory, int64_t segment_bytes, uint64_t redo_lsn,
-                           uint64_t end_lsn, Error *error);
+                           uint64_t end_lsn, const Recorder *recorder, Error *error);

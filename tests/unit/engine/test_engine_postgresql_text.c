@@ -90,7 +90,7 @@ static void test_trim_leaves_exactly_what_is_needed(void **state)
         write_file(path, content);
     }
     Error error = {0};
-    assert_ok(postgresql_wal_trim(directory, MIB, 3 * MIB + 17, 4 * MIB + 1000, &error), &error);
+    assert_ok(postgresql_wal_trim(directory, MIB, 3 * MIB + 17, 4 * MIB + 1000, NULL, &error), &error);
     static const bool is_left[] = {false, true, true, true, false, true, false, false};
     for (size_t i = 0; i < ARRAY_COUNT(names); i++) {
         CLEANUP_FREE char *path = path_join(wal, names[i]);
@@ -104,7 +104,7 @@ static void test_trim_leaves_exactly_what_is_needed(void **state)
         assert_int_equal(content[i], i < 1000 ? 'w' : 0);
     }
     // A checkpoint at a segment's very end needs nothing of the next one.
-    assert_ok(postgresql_wal_trim(directory, MIB, 3 * MIB, 4 * MIB, &error), &error);
+    assert_ok(postgresql_wal_trim(directory, MIB, 3 * MIB, 4 * MIB, NULL, &error), &error);
     assert_int_not_equal(access(last, F_OK), 0);
     uint32_t timeline;
     uint64_t segment;
