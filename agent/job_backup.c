@@ -26,6 +26,7 @@ typedef struct BackupJob {
     JobRepository repository,
         parent_repository; // the latter only when the parent's key is another one
     Manifest *parent;      // NULL: a seed
+    Recorder *recorder;    // begins once the parent is restored
     EngineSource source;
     EngineInfo info;
     Engine *engine;
@@ -117,6 +118,13 @@ static void backup_clean_after_the_dead(BackupJob *backup)
     }
 }
 
+static void backup_make_recorder(BackupJob *backup)
+{
+    const Instance *instance = backup->job->instance;
+    const char *table = arena_format(backup->arena, "%s/recorder", instance->work_directory);
+    backup->recorder = recorder_new(instance->agent_program, table);
+}
+
 static Status backup_open(BackupJob *backup, Error *error)
 {
     const Holdfast__V1__BackupAssignment *assignment = backup->assignment;
@@ -128,6 +136,7 @@ static Status backup_open(BackupJob *backup, Error *error)
     RETURN_IF_ERROR(backup_probe(backup, error));
     RETURN_IF_ERROR(job_check_canceled(backup->job, error));
     backup_clean_after_the_dead(backup);
+    backup_make_recorder(backup);
     const EngineOptions options = {
         .engine = backup->engine_name,
         .data_directory = backup->job->instance->data_directory,
@@ -139,6 +148,7 @@ static Status backup_open(BackupJob *backup, Error *error)
         .agent_program = backup->job->instance->agent_program,
         .cancel = agent_state_cancel(backup->job->state),
         .lineage_id = repository_id(backup->repository.repository),
+        .recorder = backup->recorder,
     };
     return engine_open(&options, &backup->source, &backup->engine, error);
 }
@@ -155,6 +165,21 @@ static Status name_parent_failure(const BackupJob *backup, Error *error)
     return error_set(
         error, REASON_PARENT_UNRESTORABLE, "manifest '%s' does not restore (%s): %.1200s",
         backup->assignment->parent_manifest_id, reason_slug(cause.reason), cause.message);
+}
+
+// From here on it is known what is written. Without that, everything is read at the end.
+static void backup_begin_recording(BackupJob *backup)
+{
+    Error error = {0};
+    if (recorder_begin(backup->recorder, backup->job->instance->data_directory, &error) !=
+        STATUS_OK) {
+        log_error_record(LOG_WARNING, LOG_MODULE, &error,
+                         "writes are not recorded, everything will be read", NULL);
+    } else if (recorder_library_path(backup->recorder) == NULL) {
+        log_warning("the recorder's library is not installed beside the agent: changed files will "
+                    "be read in full",
+                    "library", RECORDER_LIBRARY_NAME, NULL);
+    }
 }
 
 static Status backup_restore_parent(BackupJob *backup, Error *error)
@@ -181,6 +206,7 @@ static Status backup_restore_parent(BackupJob *backup, Error *error)
         return name_parent_failure(backup, error);
     }
     backup->restore_ms = clock_monotonic_ms() - started_ms;
+    backup_begin_recording(backup);
     return engine_adopt(backup->engine, backup->parent->engine_version,
                         backup->parent->engine_state, error);
 }
@@ -302,8 +328,14 @@ static bool check_counted(void *context, const uint8_t *data, size_t size, int64
     return true;
 }
 
+static bool is_written(void *context, int64_t offset, int64_t size)
+{
+    return recorder_view_is_written(context, offset, size);
+}
+
 static SourceFile *backup_source_files(BackupJob *backup, const EngineLayout *layout)
 {
+    RecorderView *views = arena_alloc_array(backup->arena, layout->file_count + 1, sizeof(*views));
     SourceFile *files = arena_alloc_array(backup->arena, layout->file_count + 1, sizeof(*files));
     CountedCheck *checks =
         arena_alloc_array(backup->arena, layout->file_count + 1, sizeof(*checks));
@@ -311,12 +343,15 @@ static SourceFile *backup_source_files(BackupJob *backup, const EngineLayout *la
         const EngineFile *file = &layout->files[i];
         checks[i] =
             (CountedCheck){.file = file, .backup = backup, .page_size = page_size_of(backup, file)};
+        recorder_view(backup->recorder, file->path, &views[i]);
         files[i] = (SourceFile){
             .path = file->path,
             .size_bytes = file->size_bytes,
             .mode = file->mode,
             .check = file->check != NULL ? check_counted : NULL,
             .context = &checks[i],
+            .is_written = is_written,
+            .written_context = &views[i],
         };
     }
     return files;
@@ -346,6 +381,21 @@ static Manifest backup_manifest(const BackupJob *backup)
     return manifest;
 }
 
+// Only a full read can find that the recorder missed something; the backup is right even so.
+static void backup_report_recorder(const BackupJob *backup)
+{
+    char read[24], missed[24];
+    (void)snprintf(read, sizeof(read), "%lld", (long long)backup->manifest->read_bytes);
+    (void)snprintf(missed, sizeof(missed), "%lld", (long long)backup->manifest->unrecorded_bytes);
+    const char *state = recorder_state_name(recorder_state(backup->recorder));
+    if (backup->manifest->unrecorded_bytes > 0) {
+        log_error("the recorder missed writes that a full read found; it is not to be trusted",
+                  "unrecorded_bytes", missed, "recorder", state, NULL);
+    } else {
+        log_info("published", "read_bytes", read, "recorder", state, NULL);
+    }
+}
+
 static Status backup_publish(BackupJob *backup, Error *error)
 {
     agent_state_phase(backup->job->state, HOLDFAST__V1__PHASE__PHASE_PUBLISH, NULL);
@@ -366,10 +416,13 @@ static Status backup_publish(BackupJob *backup, Error *error)
         .compression_level = backup->assignment->compression_level > 0
                                  ? backup->assignment->compression_level
                                  : COMPRESSION_LEVEL_DEFAULT,
+        .reads_everything = backup->assignment->reads_everything,
         .progress = job_progress(backup->job),
     };
-    return repository_publish(backup->repository.repository, &backup->repository.key, &options,
-                              backup->arena, &backup->manifest, error);
+    RETURN_IF_ERROR(repository_publish(backup->repository.repository, &backup->repository.key,
+                                       &options, backup->arena, &backup->manifest, error));
+    backup_report_recorder(backup);
+    return STATUS_OK;
 }
 
 static Status backup_commit(BackupJob *backup, Error *error)
@@ -384,6 +437,8 @@ static Status backup_commit(BackupJob *backup, Error *error)
     request.stored_bytes = manifest->stored_bytes;
     request.received_bytes = backup->received_bytes;
     request.pages_checked = atomic_load(&backup->pages_checked);
+    request.read_bytes = manifest->read_bytes;
+    request.unrecorded_bytes = manifest->unrecorded_bytes;
     request.checkpoint = backup->checkpoint.position;
     request.engine_version = backup->info.version;
     request.parent_restore_ms = backup->restore_ms;
@@ -436,6 +491,7 @@ Status job_backup_run(const Job *job, const Holdfast__V1__BackupAssignment *assi
         job_failed(job, error); // before the cleaning, which may take its time
     }
     engine_close(backup.engine);
+    recorder_free(backup.recorder);
     job_repository_done(&backup.parent_repository);
     job_repository_done(&backup.repository);
     secret_done(&backup.source.password);

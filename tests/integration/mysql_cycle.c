@@ -7,6 +7,7 @@
 #include "common/memory.h"
 #include "tests/harness/free_port.h"
 #include "tests/harness/harness.h"
+#include "tests/integration/recorder_check.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -70,6 +71,8 @@ static Status open_run(Cycle *cycle, bool with_source, CycleRun *run, Error *err
                    number);
     (void)snprintf(run->work_directory, sizeof(run->work_directory), "%s/work%d", cycle->root,
                    number);
+    (void)snprintf(run->table_path, sizeof(run->table_path), "%s/recorder%d", cycle->root, number);
+    run->recorder = recorder_new(TEST_AGENT, run->table_path);
     EngineSource source = cycle_source(cycle);
     const char *program_directory = cycle->source->is_mysql ? scratch_mysql_directory() : NULL;
     if (cycle->program_directory != NULL) {
@@ -84,7 +87,8 @@ static Status open_run(Cycle *cycle, bool with_source, CycleRun *run, Error *err
                              .memory_bytes = MEMORY_BYTES,
                              .divide_bytes = cycle->divide_bytes,
                              .agent_program = cycle->launcher,
-                             .cancel = &cycle->cancel};
+                             .cancel = &cycle->cancel,
+                             .recorder = run->recorder};
     Status status = engine_open(&options, with_source ? &source : NULL, &run->engine, error);
     secret_done(&source.password);
     return status;
@@ -104,6 +108,7 @@ Status cycle_begin(Cycle *cycle, const CycleBackup *parent, CycleRun *ret_run, E
         RETURN_IF_ERROR(engine_seed(ret_run->engine, note_progress, ret_run, error));
     } else {
         cycle_copy_tree(parent->directory, ret_run->data_directory);
+        RETURN_IF_ERROR(recorder_begin(ret_run->recorder, ret_run->data_directory, error));
         RETURN_IF_ERROR(
             engine_adopt(ret_run->engine, parent->version, parent->engine_state, error));
     }
@@ -180,6 +185,7 @@ static Status publish(CycleRun *run, CycleBackup *backup, Error *error)
 {
     CLEANUP(arena_freep) Arena *arena = arena_new();
     EngineLayout layout = {0};
+    RecorderCheck check = {0};
     RETURN_IF_ERROR(engine_layout(run->engine, arena, &layout, error));
     RETURN_IF_ERROR(dir_create_all(backup->directory, 0700, error));
     for (size_t i = 0; i < layout.directory_count; i++) {
@@ -202,6 +208,13 @@ static Status publish(CycleRun *run, CycleBackup *backup, Error *error)
         backup->changed_bytes += changed;
         backup->size_bytes += file->size_bytes;
         backup->checked_pages_files += file->check != NULL;
+        if (run->parent != NULL) {
+            recorder_check_file(run->recorder, run->data_directory, run->parent->directory,
+                                file->path, &check);
+        }
+    }
+    if (run->parent != NULL) {
+        recorder_check_end(run->recorder, &check, "recorder");
     }
     return STATUS_OK;
 }
@@ -233,7 +246,9 @@ void cycle_end(CycleRun *run)
 {
     Error ignored = {0};
     engine_close(run->engine);
+    recorder_free(run->recorder);
     run->engine = NULL;
+    run->recorder = NULL;
     if (getenv("CYCLE_KEEP") == NULL) {
         (void)dir_remove_all(run->data_directory, &ignored);
         (void)dir_remove_all(run->work_directory, &ignored);

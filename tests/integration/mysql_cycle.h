@@ -4,6 +4,7 @@
 #pragma once
 
 #include "agent/engine/engine.h"
+#include "recorder/recorder.h"
 #include "tests/harness/scratch_mysql.h"
 
 #include <stdbool.h>
@@ -41,6 +42,8 @@ typedef struct CycleRun {
     char data_directory[512];
     char work_directory[512];
     int64_t received_bytes;
+    char table_path[512];
+    Recorder *recorder; // of every run with a parent
 } CycleRun;
 
 // Opens an engine on a fresh directory: seeded, or with the parent's files; started.

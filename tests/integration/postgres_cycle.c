@@ -14,6 +14,7 @@
 #include "common/text.h"
 #include "tests/harness/free_port.h"
 #include "tests/harness/harness.h"
+#include "tests/integration/recorder_check.h"
 
 #include <fcntl.h>
 #include <libpq-fe.h>
@@ -85,6 +86,8 @@ Cycle *cycle_new_verified(const char *directory, int number, const ScratchPostgr
         cycle->source.tls_mode = "verify-full";
         cycle->source.tls_ca_pem = authority_pem;
     }
+    cycle->table_path = path_join(base, "recorder");
+    cycle->recorder = recorder_new(TEST_AGENT, cycle->table_path);
     EngineInfo info;
     Error error = {0};
     assert_ok(engine_probe("postgresql", &cycle->source, 5000, &info, &error), &error);
@@ -97,7 +100,8 @@ Cycle *cycle_new_verified(const char *directory, int number, const ScratchPostgr
                              .memory_bytes = 64 * 1024 * 1024,
                              .agent_program = agent_program,
                              .cancel = &cycle->cancel,
-                             .lineage_id = "repository-1"};
+                             .lineage_id = "repository-1",
+                             .recorder = cycle->recorder};
     assert_ok(engine_open(&options, &cycle->source, &cycle->engine, &error), &error);
     return cycle;
 }
@@ -126,7 +130,9 @@ void cycle_free(Cycle *cycle)
         return;
     }
     engine_close(cycle->engine);
+    recorder_free(cycle->recorder);
     secret_done(&cycle->source.password);
+    mem_free(cycle->table_path);
     mem_free(cycle->data);
     mem_free(cycle->work);
     mem_free(cycle->published);
@@ -149,6 +155,8 @@ static Status begin(Cycle *cycle, const Cycle *parent, Error *error)
         assert_true(cycle->received_bytes > 1000000);
     } else {
         cycle_copy_tree(parent->published, cycle->data);
+        cycle->parent_directory = parent->published;
+        RETURN_IF_ERROR(recorder_begin(cycle->recorder, cycle->data, error));
         RETURN_IF_ERROR(engine_adopt(cycle->engine, parent->version, parent->state, error));
     }
     RETURN_IF_ERROR(engine_start(cycle->engine, error));
@@ -255,6 +263,7 @@ static void publish(Cycle *cycle)
     EngineLayout layout;
     Error error = {0};
     assert_ok(engine_layout(cycle->engine, arena, &layout, &error), &error);
+    RecorderCheck check = {0};
     assert_int_equal(mkdir(cycle->published, 0700), 0);
     for (size_t i = 0; i < layout.directory_count; i++) {
         CLEANUP_FREE char *path = path_join(cycle->published, layout.directories[i]);
@@ -273,6 +282,13 @@ static void publish(Cycle *cycle)
                 fail_msg("page %lld of '%s' is bad", (long long)bad_page, file->path);
             }
         }
+        if (cycle->parent_directory != NULL) {
+            recorder_check_file(cycle->recorder, cycle->data, cycle->parent_directory, file->path,
+                                &check);
+        }
+    }
+    if (cycle->parent_directory != NULL) {
+        recorder_check_end(cycle->recorder, &check, "recorder");
     }
     arena_free(arena);
 }

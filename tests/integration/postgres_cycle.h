@@ -4,6 +4,7 @@
 #pragma once
 
 #include "agent/engine/engine.h"
+#include "recorder/recorder.h"
 #include "tests/harness/scratch_postgres.h"
 
 #define CYCLE_SHARD "0192f3a4-0000-7000-8000-000000000001"
@@ -19,6 +20,9 @@ typedef struct Cycle {
     Checkpoint checkpoint;
     int64_t received_bytes;
     int checked_file_count;
+    char *table_path;
+    Recorder *recorder;           // begins with a parent
+    const char *parent_directory; // its published files; borrowed; or NULL
 } Cycle;
 
 Cycle *cycle_new(const char *directory, int number, const ScratchPostgres *source,
