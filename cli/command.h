@@ -14,6 +14,7 @@ typedef enum ValueKind {
     VALUE_INTEGER,
     VALUE_DURATION, // "1h" is sent as "3600s"
     VALUE_FLAG,     // no value; sent as true
+    VALUE_BOOLEAN,  // "true" or "false"
     VALUE_LIST,     // may be given several times; sent as an array
     VALUE_SECRET,   // a file whose content is sent, "-": stdin; never the value itself
     VALUE_HEADER,   // sent as the request header that `field` names

@@ -319,6 +319,11 @@ static Status check_value(const CommandOption *option, const char *value, Error 
         return error_set(error, REASON_INVALID, "--%s wants a whole number, not '%s'", option->name,
                          value);
     }
+    if (option->kind == VALUE_BOOLEAN && !text_equal(value, "true") &&
+        !text_equal(value, "false")) {
+        return error_set(error, REASON_INVALID, "--%s wants 'true' or 'false', not '%s'",
+                         option->name, value);
+    }
     if (option->kind == VALUE_DURATION && !text_to_duration_ms(value, &number)) {
         (void)error_set(error, REASON_INVALID, "--%s wants a duration, not '%s'", option->name,
                         value);

@@ -120,6 +120,9 @@ static Status set_field(Json *body, const CommandOption *option, const char *val
     case VALUE_FLAG:
         json_set_boolean(object, field, true);
         return STATUS_OK;
+    case VALUE_BOOLEAN:
+        json_set_boolean(object, field, text_equal(value, "true"));
+        return STATUS_OK;
     case VALUE_LIST: {
         const Json *inner = json_get(object, field);
         Json *list = inner == NULL ? json_new_array() : command_copy_json(inner);

@@ -54,6 +54,9 @@ static const CommandOption DATABASE_UPDATE[] = {
     {"rpo", VALUE_DURATION, "DURATION", "recovery_point_objective",
      "how old the last restorable point may become", NULL, false},
     {"description", VALUE_TEXT, "TEXT", "description", "for people", NULL, false},
+    {"reads-everything", VALUE_BOOLEAN, "true|false", "reads_everything",
+     "read all of the data in every backup; false trusts the recorder of writes again",
+     "true false", false},
     {"if-match", VALUE_HEADER, "ETAG", "If-Match", "only when the etag is still this one", NULL,
      false},
     NO_MORE};
@@ -155,6 +158,9 @@ static const CommandOption POLICY_CREATE[] = {
      NULL, false},
     {"keep-for", VALUE_DURATION, "DURATION", "retention.keep_for",
      "keep every backup younger than this", NULL, false},
+    {"full-read-every", VALUE_INTEGER, "N", "full_read_every",
+     "every so many generations, read all of the data instead of what was written; default 10",
+     NULL, false},
     {"paused", VALUE_FLAG, NULL, "is_paused", "do not fire until it is resumed", NULL, false},
     NO_MORE};
 static const CommandOption POLICY_UPDATE[] = {
@@ -168,6 +174,8 @@ static const CommandOption POLICY_UPDATE[] = {
      NULL, false},
     {"keep-for", VALUE_DURATION, "DURATION", "retention.keep_for",
      "keep every backup younger than this", NULL, false},
+    {"full-read-every", VALUE_INTEGER, "N", "full_read_every",
+     "every so many generations, read all of the data instead of what was written", NULL, false},
     {"if-match", VALUE_HEADER, "ETAG", "If-Match", "only when the etag is still this one", NULL,
      false},
     NO_MORE};

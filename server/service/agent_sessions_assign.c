@@ -122,6 +122,7 @@ static Status make_backup(const AgentSessions *sessions, const char *attempt_id,
     assignment->shard_name = text_of(arena, row->shard_name);
     assignment->epoch = row->epoch;
     assignment->generation = row->generation;
+    assignment->reads_everything = row->reads_everything;
     assignment->compression_level = COMPRESSION_LEVEL;
     assignment->memory_bytes = sessions->options.memory_bytes;
     assignment->parent_manifest_id = text_of(arena, row->parent_manifest_id);

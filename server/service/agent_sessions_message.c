@@ -228,6 +228,8 @@ static Status handle_commit(AgentSession *session, const Holdfast__V1__CommitReq
                           .stored_bytes = said->stored_bytes,
                           .received_bytes = said->received_bytes,
                           .pages_checked = said->pages_checked,
+                          .read_bytes = said->read_bytes,
+                          .unrecorded_bytes = said->unrecorded_bytes,
                           .parent_restore_ms = said->parent_restore_ms,
                           .parent_start_ms = said->parent_start_ms,
                           .replay_ms = said->replay_ms};

@@ -112,8 +112,11 @@ Status service_create_database(Service *service, ServiceCall *call, const Protob
     RETURN_IF_ERROR(check_name("database.name", body->name, error));
     RETURN_IF_ERROR(
         check_text("database.description", body->description, DESCRIPTION_SIZE_MAX, false, error));
-    StoreDatabase row = {
-        .id = id, .name = body->name, .etag = etag, .description = body->description};
+    StoreDatabase row = {.id = id,
+                         .name = body->name,
+                         .etag = etag,
+                         .description = body->description,
+                         .reads_everything = body->reads_everything ? "true" : "false"};
     RETURN_IF_ERROR(check_engine(body->engine, call, &row.engine, error));
     RETURN_IF_ERROR(
         check_objective(body->recovery_point_objective, &row.recovery_point_objective_us, error));
@@ -164,11 +167,12 @@ Status service_list_databases(Service *service, ServiceCall *call, const Protobu
     return service_page_answer(service, call, &list, &page, &rows, messages, ret_response, error);
 }
 
-enum { MASK_DESCRIPTION = 1, MASK_OBJECTIVE = 2 };
+enum { MASK_DESCRIPTION = 1, MASK_OBJECTIVE = 2, MASK_READS_EVERYTHING = 4 };
 static const MaskField MASK[] = {{"name", 0},
                                  {"etag", 0},
                                  {"description", MASK_DESCRIPTION},
-                                 {"recovery_point_objective", MASK_OBJECTIVE}};
+                                 {"recovery_point_objective", MASK_OBJECTIVE},
+                                 {"reads_everything", MASK_READS_EVERYTHING}};
 
 Status service_update_database(Service *service, ServiceCall *call, const ProtobufCMessage *message,
                                ProtobufCMessage **ret_response, Error *error)
@@ -190,6 +194,9 @@ Status service_update_database(Service *service, ServiceCall *call, const Protob
     if ((bits & MASK_OBJECTIVE) != 0) {
         RETURN_IF_ERROR(check_objective(body->recovery_point_objective,
                                         &row.recovery_point_objective_us, error));
+    }
+    if ((bits & MASK_READS_EVERYTHING) != 0) {
+        row.reads_everything = body->reads_everything ? "true" : "false";
     }
     CLEANUP(store_rollback) StoreTransaction *transaction = NULL;
     RETURN_IF_ERROR(store_begin(service->store, &transaction, error));

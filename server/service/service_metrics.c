@@ -132,6 +132,14 @@ static void write_databases(const DatabaseList *list, Buffer *buffer)
         sample(buffer, "holdfast_database_rpo_target_seconds", "database", list->items[i]->name,
                (double)list->items[i]->recovery_point_objective->seconds);
     }
+    family(
+        buffer, "holdfast_database_reads_everything", "gauge",
+        "1: every backup of the database reads all of its data, by order or because the recorder "
+        "of writes was found wrong.");
+    for (size_t i = 0; i < list->count; i++) {
+        sample(buffer, "holdfast_database_reads_everything", "database", list->items[i]->name,
+               list->items[i]->reads_everything ? 1 : 0);
+    }
     family(buffer, "holdfast_database_size_bytes", "gauge",
            "The size of a database in its newest restorable backup.");
     for (size_t i = 0; i < list->count; i++) {

@@ -9,6 +9,8 @@
 
 #define DESCRIPTOR (&holdfast__v1__policy__descriptor)
 #define KEEP_LAST_MAX 100000
+#define FULL_READ_EVERY_DEFAULT 10
+#define FULL_READ_EVERY_MAX 1000
 #define KEEP_FOR_SECONDS_MAX (100LL * 366 * 86400)
 
 // Checks what a policy is to be and computes its next slot. `row` has id and database_id already.
@@ -21,6 +23,14 @@ static Status policy_from_message(Service *service, ServiceCall *call,
     row->schedule = body->schedule;
     row->time_zone = text_is_empty(body->time_zone) ? "UTC" : body->time_zone;
     row->is_paused = body->is_paused;
+    row->full_read_every =
+        body->full_read_every != 0 ? body->full_read_every : FULL_READ_EVERY_DEFAULT;
+    if (row->full_read_every < 1 || row->full_read_every > FULL_READ_EVERY_MAX) {
+        error_set(error, REASON_INVALID, "full_read_every is %d", row->full_read_every);
+        error_field(error, "policy.full_read_every");
+        return error_hint(error, "use 1 (every backup reads everything) to %d; left out it is %d",
+                          FULL_READ_EVERY_MAX, FULL_READ_EVERY_DEFAULT);
+    }
     char *etag = arena_alloc(call->arena, 17);
     service_new_etag(etag);
     row->etag = etag;
@@ -138,7 +148,8 @@ enum {
     MASK_REPOSITORY = 4,
     MASK_KEEP_LAST = 8,
     MASK_KEEP_FOR = 16,
-    MASK_PAUSED = 32
+    MASK_PAUSED = 32,
+    MASK_FULL_READ = 64
 };
 static const MaskField MASK[] = {{"database", 0},
                                  {"name", 0},
@@ -149,7 +160,8 @@ static const MaskField MASK[] = {{"database", 0},
                                  {"retention", MASK_KEEP_LAST | MASK_KEEP_FOR},
                                  {"retention.keep_last", MASK_KEEP_LAST},
                                  {"retention.keep_for", MASK_KEEP_FOR},
-                                 {"is_paused", MASK_PAUSED}};
+                                 {"is_paused", MASK_PAUSED},
+                                 {"full_read_every", MASK_FULL_READ}};
 
 static void merge(Holdfast__V1__Policy *policy, const Holdfast__V1__Policy *body, unsigned bits)
 {
@@ -159,6 +171,8 @@ static void merge(Holdfast__V1__Policy *policy, const Holdfast__V1__Policy *body
     policy->time_zone = (bits & MASK_TIME_ZONE) != 0 ? body->time_zone : policy->time_zone;
     policy->repository = (bits & MASK_REPOSITORY) != 0 ? body->repository : policy->repository;
     policy->is_paused = (bits & MASK_PAUSED) != 0 ? body->is_paused : policy->is_paused;
+    policy->full_read_every =
+        (bits & MASK_FULL_READ) != 0 ? body->full_read_every : policy->full_read_every;
     if ((bits & MASK_KEEP_LAST) != 0) {
         policy->retention->keep_last = retention->keep_last;
     }

@@ -158,13 +158,17 @@ Status store_agent_backup_assignment(StoreTransaction *transaction, Arena *arena
         " d.name AS database_name, s.id AS shard_id, s.name AS shard_name, a.epoch, "
         "sb.generation," SOURCE_COLUMNS ", r.id AS repository_id, r.location, r.key_file,"
         " coalesce(p.manifest_id, '') AS parent_manifest_id,"
-        " coalesce(p.manifest_digest, '') AS parent_manifest_digest"
+        " coalesce(p.manifest_digest, '') AS parent_manifest_digest,"
+        // A backup by hand is checked as often as a policy's by default.
+        " d.reads_everything OR sb.generation % coalesce(po.full_read_every, 10) = 0"
+        " AS reads_everything"
         " FROM attempts a JOIN shard_backups sb ON sb.id = a.shard_backup_id"
         " JOIN backups b ON b.id = sb.backup_id JOIN shards s ON s.id = a.shard_id"
         " JOIN databases d ON d.id = b.database_id JOIN credentials c ON c.id = "
         "s.source_credential_id"
         " JOIN repositories r ON r.id = b.repository_id"
         " LEFT JOIN shard_backups p ON p.id = a.parent_id"
+        " LEFT JOIN policies po ON po.id = b.policy_id"
         " WHERE a.id = $1 AND a.state = 'running'",
         STORE_PARAMETERS(attempt_id), &rows, error));
     if (rows.count == 0) {
@@ -181,6 +185,7 @@ Status store_agent_backup_assignment(StoreTransaction *transaction, Arena *arena
         .shard_name = store_value(&rows, 0, "shard_name"),
         .epoch = store_integer(&rows, 0, "epoch", 0),
         .generation = (int)store_integer(&rows, 0, "generation", 0),
+        .reads_everything = store_boolean(&rows, 0, "reads_everything"),
         .source = source_of(&rows, arena),
         .repository = repository_of(&rows),
         .parent_manifest_id = store_value(&rows, 0, "parent_manifest_id"),

@@ -57,6 +57,7 @@ typedef struct BackupAssignmentRow {
     const char *database_id, *database_name, *shard_id, *shard_name;
     int64_t epoch;
     int generation;
+    bool reads_everything;
     AgentSource source;
     AgentRepository repository;
     const char *parent_manifest_id, *parent_manifest_digest; // "" for a seed
@@ -101,6 +102,8 @@ Status store_agent_checkpoint_taken(StoreTransaction *transaction, const char *a
 typedef struct AgentCommit {
     const char *manifest_id, *manifest_digest, *checkpoint, *engine_version;
     int64_t size_bytes, new_bytes, stored_bytes, received_bytes, pages_checked;
+    int64_t read_bytes,
+        unrecorded_bytes; // the latter: found by a full read, missed by the recorder
     int64_t parent_restore_ms, parent_start_ms, replay_ms;
 } AgentCommit;
 // The commit point of a shard backup: accepted only from the newest epoch, while the run goes on.

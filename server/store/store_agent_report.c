@@ -206,7 +206,7 @@ static Status commit_shard_backup(StoreTransaction *transaction, Arena *arena,
         "message = '',"
         " manifest_id = $2, manifest_digest = $3, checkpoint = $4, engine_version = $5,"
         " size_bytes = $6, new_bytes = $7, stored_bytes = $8, received_bytes = $9, pages_checked = "
-        "$10,"
+        "$10, read_bytes = $15, unrecorded_bytes = $16,"
         " parent_restore_time = CASE WHEN a.is_seed THEN NULL ELSE $11::float8 * interval '1 ms' "
         "END,"
         " parent_start_time = CASE WHEN a.is_seed THEN NULL ELSE $12::float8 * interval '1 ms' END,"
@@ -222,7 +222,9 @@ static Status commit_shard_backup(StoreTransaction *transaction, Arena *arena,
                          store_integer_parameter(arena, commit->pages_checked),
                          store_integer_parameter(arena, commit->parent_restore_ms),
                          store_integer_parameter(arena, commit->parent_start_ms),
-                         store_integer_parameter(arena, commit->replay_ms), attempt_id),
+                         store_integer_parameter(arena, commit->replay_ms), attempt_id,
+                         store_integer_parameter(arena, commit->read_bytes),
+                         store_integer_parameter(arena, commit->unrecorded_bytes)),
         error);
 }
 
@@ -241,6 +243,35 @@ static Status commit_attempt(StoreTransaction *transaction, Arena *arena, const 
                          "INSERT INTO attempt_phases (attempt_id, phase, started_at)"
                          " VALUES ($1, 'destroy', now()) ON CONFLICT DO NOTHING",
                          STORE_PARAMETERS(attempt_id), error);
+}
+
+// A full read found what the recorder of writes had missed. This backup is right; from now on
+// nothing is left to the recorder, until somebody says so.
+static Status distrust_recorder(StoreTransaction *transaction, Arena *arena,
+                                const CommitFacts *facts, int64_t unrecorded_bytes, Error *error)
+{
+    RETURN_IF_ERROR(
+        store_execute(transaction, arena,
+                      "UPDATE databases d SET reads_everything = true, updated_at = now(),"
+                      " etag = substr(md5(random()::text), 1, 16) FROM backups b"
+                      " WHERE b.id = $1 AND d.id = b.database_id AND NOT d.reads_everything",
+                      STORE_PARAMETERS(facts->backup_id), error));
+    store_event_add(
+        transaction,
+        &(StoreEventFields){
+            .severity = "error",
+            .kind = "recorder.contradicted",
+            .database = facts->database_name,
+            .backup_id = facts->backup_id,
+            .shard = facts->shard_name,
+            .subject_id = facts->shard_backup_id,
+            .message = arena_format(
+                arena,
+                "the recorder of writes missed %lld bytes of shard %s of %s, which a full read found: "
+                "every backup of the database reads everything from now on, and the backups since "
+                "its last full read may lack writes",
+                (long long)unrecorded_bytes, facts->shard_name, facts->database_name)});
+    return STATUS_OK;
 }
 
 static const char *refusal(const CommitFacts *facts)
@@ -278,6 +309,10 @@ Status store_agent_commit(StoreTransaction *transaction, Arena *arena, const cha
     }
     RETURN_IF_ERROR(commit_shard_backup(transaction, arena, &facts, attempt_id, commit, error));
     RETURN_IF_ERROR(commit_attempt(transaction, arena, attempt_id, error));
+    if (commit->unrecorded_bytes > 0) {
+        RETURN_IF_ERROR(
+            distrust_recorder(transaction, arena, &facts, commit->unrecorded_bytes, error));
+    }
     store_event_add(transaction, &(StoreEventFields){.severity = "info",
                                                      .kind = "shard_backup.committed",
                                                      .database = facts.database_name,

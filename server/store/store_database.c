@@ -6,6 +6,7 @@
 
 #define VIEW                                                                                       \
     "SELECT d.id, d.name, d.engine, d.description, d.recovery_point_objective, d.created_at, "     \
+    "d.reads_everything, "                                                                         \
     "d.updated_at, d.etag, d.name AS page_key_1, now() AS now_at, "                                \
     "s.shard_count, s.uncovered_shard, s.proven_recovery_time, "                                   \
     "lb.id AS last_backup_id, lb.checkpoint_at AS last_restorable_at, lb.size_bytes, "             \
@@ -56,12 +57,13 @@ Status store_database_add(StoreTransaction *transaction, Arena *arena,
     StoreRows rows;
     RETURN_IF_ERROR(store_query(
         transaction, arena,
-        "INSERT INTO databases (id, name, engine, description, recovery_point_objective, etag) "
-        "VALUES ($1, $2, $3, $4, make_interval(secs => $5::double precision / 1000000), $6) "
+        "INSERT INTO databases (id, name, engine, description, recovery_point_objective, etag, "
+        "reads_everything) "
+        "VALUES ($1, $2, $3, $4, make_interval(secs => $5::double precision / 1000000), $6, $7) "
         "ON CONFLICT DO NOTHING RETURNING id",
         STORE_PARAMETERS(database->id, database->name, database->engine, database->description,
                          store_integer_parameter(arena, database->recovery_point_objective_us),
-                         database->etag),
+                         database->etag, database->reads_everything),
         &rows, error));
     if (rows.count == 0) {
         error_set(error, REASON_EXISTS, "there is a database '%s' already", database->name);
@@ -92,8 +94,11 @@ Status store_database_update(StoreTransaction *transaction, Arena *arena,
         transaction, arena,
         "UPDATE databases SET description = coalesce($2, description), recovery_point_objective = "
         "coalesce(make_interval(secs => $3::double precision / 1000000), "
-        "recovery_point_objective), etag = $4, updated_at = now() WHERE id = $1",
-        STORE_PARAMETERS(database->id, database->description, objective, database->etag), error);
+        "recovery_point_objective), etag = $4, updated_at = now(), "
+        "reads_everything = coalesce($5::boolean, reads_everything) WHERE id = $1",
+        STORE_PARAMETERS(database->id, database->description, objective, database->etag,
+                         database->reads_everything),
+        error);
 }
 
 Status store_database_get(StoreTransaction *transaction, Arena *arena, const char *name,

@@ -9,6 +9,7 @@ typedef struct StoreDatabase {
     const char *id, *name, *engine, *etag;
     const char *description;             // NULL in an update: stays
     int64_t recovery_point_objective_us; // -1 in an update: stays
+    const char *reads_everything;        // "true", "false"; NULL in an update: stays
 } StoreDatabase;
 
 Status store_database_add(StoreTransaction *transaction, Arena *arena,

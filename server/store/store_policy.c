@@ -4,6 +4,7 @@
 #define VIEW                                                                                       \
     "SELECT p.id, d.name AS database, p.name, p.schedule, p.time_zone, r.name AS repository, "     \
     "p.keep_last AS \"retention.keep_last\", p.keep_for AS \"retention.keep_for\", p.is_paused, "  \
+    "p.full_read_every, "                                                                          \
     "p.created_at, p.updated_at, p.etag, CASE WHEN NOT p.is_paused THEN pd.next_at END AS "        \
     "next_run_at, lb.created_at AS last_run_at, coalesce(lb.id::text, '') AS last_backup_id, "     \
     "d.name AS page_key_1, p.name AS page_key_2, p.database_id, "                                  \
@@ -37,14 +38,15 @@ Status store_policy_add(StoreTransaction *transaction, Arena *arena, const Store
     RETURN_IF_ERROR(store_query(
         transaction, arena,
         "INSERT INTO policies (id, database_id, name, schedule, time_zone, repository_id, "
-        "keep_last, keep_for, is_paused, etag) VALUES ($1, $2, $3, $4, $5, $6, $7::int, "
-        "make_interval(secs => $8::double precision / 1000000), $9, $10) "
+        "keep_last, keep_for, is_paused, etag, full_read_every) VALUES ($1, $2, $3, $4, $5, $6, "
+        "$7::int, make_interval(secs => $8::double precision / 1000000), $9, $10, $11::int) "
         "ON CONFLICT DO NOTHING RETURNING id",
         STORE_PARAMETERS(policy->id, policy->database_id, policy->name, policy->schedule,
                          policy->time_zone, policy->repository_id,
                          store_integer_parameter(arena, policy->keep_last),
                          store_integer_parameter(arena, policy->keep_for_us),
-                         policy->is_paused ? "true" : "false", policy->etag),
+                         policy->is_paused ? "true" : "false", policy->etag,
+                         store_integer_parameter(arena, policy->full_read_every)),
         &rows, error));
     if (rows.count == 0) {
         error_set(error, REASON_EXISTS, "the database has a policy '%s' already", policy->name);
@@ -61,11 +63,12 @@ Status store_policy_update(StoreTransaction *transaction, Arena *arena, const St
         transaction, arena,
         "UPDATE policies SET schedule = $2, time_zone = $3, repository_id = $4, "
         "keep_last = $5::int, keep_for = make_interval(secs => $6::double precision / 1000000), "
-        "is_paused = $7, etag = $8, updated_at = now() WHERE id = $1",
+        "is_paused = $7, etag = $8, full_read_every = $9::int, updated_at = now() WHERE id = $1",
         STORE_PARAMETERS(policy->id, policy->schedule, policy->time_zone, policy->repository_id,
                          store_integer_parameter(arena, policy->keep_last),
                          store_integer_parameter(arena, policy->keep_for_us),
-                         policy->is_paused ? "true" : "false", policy->etag),
+                         policy->is_paused ? "true" : "false", policy->etag,
+                         store_integer_parameter(arena, policy->full_read_every)),
         error));
     return is_due_kept ? STATUS_OK : set_due(transaction, arena, policy, error);
 }

@@ -10,6 +10,7 @@ typedef struct StorePolicy {
     int keep_last;
     int64_t keep_for_us;
     bool is_paused;
+    int full_read_every;
     int64_t next_us; // the next slot; not used when paused
 } StorePolicy;
 

@@ -168,7 +168,7 @@ class Lineage:
 class Agent:
     """One instance: its directory, its process, its server."""
 
-    def __init__(self, home, deadman_ms=30000, lifetime_ms=600000, server=None):
+    def __init__(self, home, deadman_ms=30000, lifetime_ms=600000, server=None, program=AGENT):
         self.id = str(uuid.uuid4())
         self.directory = owned_directory(home, "i-" + self.id[:8])
         self.server = server or AgentServer(home, deadman_ms=deadman_ms)
@@ -184,12 +184,12 @@ class Agent:
         with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "w", encoding="ascii") as file:
             json.dump(join, file)
         servers.give(path)
-        self.process = self.spawn()
+        self.process = self.spawn(program)
 
-    def spawn(self):
+    def spawn(self, program=AGENT):
         with open(os.path.join(self.directory, "agent.log"), "ab") as log:
             return subprocess.Popen(
-                [*servers.unprivileged(), AGENT, "--instance-directory", self.directory],
+                [*servers.unprivileged(), program, "--instance-directory", self.directory],
                 cwd=self.directory,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -247,9 +247,9 @@ def agents(home):
         agent.close()
 
 
-def run_backup(agents, lineage, **changes):
+def run_backup(agents, lineage, program=AGENT, **changes):
     """A whole backup; the commit request."""
-    agent = agents()
+    agent = agents(program=program)
     agent.server.say(backup=lineage.backup(**changes))
     agent.server.wait_phase("ready")
     agent.server.say(take_checkpoint={"name": "holdfast_" + uuid.uuid4().hex[:12]})
@@ -274,11 +274,13 @@ def test_seed_then_increment_then_restore(agents, home, sources, engine):
     assert seed.size_bytes > 1 << 20 and seed.new_bytes > 0 and seed.stored_bytes > 0 and seed.received_bytes > 0
     assert seed.pages_checked > 100 and seed.checkpoint and seed.parent_restore_ms == 0
     assert seed.engine_version[0].isdigit()
+    assert seed.read_bytes == seed.size_bytes and seed.unrecorded_bytes == 0
 
     insert(source, count, 100)
     agent, commit = run_backup(agents, lineage)
     assert agent.server.phases() == ["restore", *SEED_ORDER[1:]]
     assert commit.new_bytes < seed.new_bytes and commit.parent_restore_ms > 0 and commit.parent_start_ms > 0
+    assert 0 < commit.read_bytes < commit.size_bytes * 0.7 and 0 < commit.pages_checked < seed.pages_checked
     insert(source, count + 100, 1)  # after the checkpoint: must not be in it
 
     server = agents()
@@ -354,6 +356,31 @@ def restore_after_kills(agents, assignment, port):
     again.server.say(stop={"why": "enough"})
     assert again.wait() == 0, again.log()
     assert MARK not in os.listdir(target)
+
+
+def test_a_full_read_agrees_with_the_recorder_and_finds_out_one_that_lies(agents, home, sources):
+    source = sources("mariadb")
+    count = rows_at("mariadb", source.port)[0]
+    lineage = Lineage(home, source)
+    run_backup(agents, lineage)
+    insert(source, count, 1000)
+    _, honest = run_backup(agents, lineage, reads_everything=True)
+    assert honest.read_bytes == honest.size_bytes and honest.unrecorded_bytes == 0
+
+    liar = os.path.join(owned_directory(home, "liar"), "holdfast-agent")
+    shutil.copy(AGENT, liar)
+    shutil.copy(os.environ["HOLDFAST_RECORDER_LIAR"], os.path.join(home, "liar", "libholdfast-recorder.so"))
+    insert(source, count + 1000, 1000)
+    agent, found = run_backup(agents, lineage, program=liar, reads_everything=True)
+    assert found.read_bytes == found.size_bytes and found.unrecorded_bytes > 0
+    assert "the recorder missed writes that a full read found" in agent.log()
+
+    # Without the library it is the files' times that tell, and what changed is read whole.
+    os.remove(os.path.join(home, "liar", "libholdfast-recorder.so"))
+    insert(source, count + 2000, 10)
+    agent, absent = run_backup(agents, lineage, program=liar)
+    assert 0 < absent.read_bytes < absent.size_bytes and absent.unrecorded_bytes == 0
+    assert "recorder's library is not installed" in agent.log()
 
 
 def test_a_killed_restore_leaves_nothing_outside_its_instance(agents, home, sources):

@@ -275,6 +275,13 @@ static void test_etags_guard_updates(void **state)
                                "\"update_mask\":\"recovery_point_objective\"}");
     assert_string_equal(json_get_text(database, "description", ""), "new");
     assert_string_equal(json_get_text(database, "recovery_point_objective", ""), "3600s");
+    assert_false(json_get_boolean(database, "reads_everything", true));
+    database = CALL("UpdateDatabase", "{\"database\":{\"name\":\"a\",\"reads_everything\":true},"
+                                      "\"update_mask\":\"reads_everything\"}");
+    assert_true(json_get_boolean(database, "reads_everything", false));
+    database = CALL("UpdateDatabase", "{\"database\":{\"name\":\"a\",\"description\":\"y\"},"
+                                      "\"update_mask\":\"description\"}");
+    assert_true(json_get_boolean(database, "reads_everything", false));
 }
 
 static void test_shards_come_change_and_go(void **state)
@@ -456,6 +463,11 @@ static void test_policies_know_their_next_run(void **state)
                   "{\"keep_last\":3}},\"update_mask\":\"retention.keep_last\"}");
     assert_string_equal(json_get_text(policy, "next_run_at", ""), "2026-01-01T00:00:00Z");
     assert_int_equal(json_get_integer(json_get(policy, "retention"), "keep_last", 0), 3);
+    assert_int_equal(json_get_integer(policy, "full_read_every", 0), 10);
+    policy = CALL("UpdatePolicy",
+                  "{\"policy\":{\"database\":\"shop\",\"name\":\"nightly\",\"full_read_every\":3},"
+                  "\"update_mask\":\"full_read_every\"}");
+    assert_int_equal(json_get_integer(policy, "full_read_every", 0), 3);
     assert_string_equal(json_get_text(json_get(policy, "retention"), "keep_for", ""), "604800s");
     policy = CALL("UpdatePolicy",
                   "{\"policy\":{\"database\":\"shop\",\"name\":\"nightly\",\"schedule\":"
@@ -480,6 +492,10 @@ static void test_refuses_bad_policies(void **state)
            "policy.time_zone");
     REFUSE("CreatePolicy", POLICY("\"schedule\":\"@daily\",\"retention\":{\"keep_last\":-1}"),
            INVALID, "policy.retention.keep_last");
+    REFUSE("CreatePolicy", POLICY("\"schedule\":\"@daily\",\"full_read_every\":1001"), INVALID,
+           "policy.full_read_every");
+    REFUSE("CreatePolicy", POLICY("\"schedule\":\"@daily\",\"full_read_every\":-1"), INVALID,
+           "policy.full_read_every");
     REFUSE("CreatePolicy", POLICY("\"schedule\":\"@daily\",\"retention\":{\"keep_for\":\"-1s\"}"),
            INVALID, "policy.retention.keep_for");
     REFUSE(

@@ -127,6 +127,45 @@ static void test_the_next_backup_starts_from_the_last(void **state)
     worker_fixture_free(fixture);
 }
 
+// One generation whose agent says how much a full read found that the recorder had missed; returns
+// whether it was told to read everything.
+static bool run_generation(WorkerFixture *fixture, int64_t unrecorded_bytes)
+{
+    CLEANUP_FREE char *backup_id = worker_fixture_start_backup(fixture);
+    CLEANUP(fake_agent_freep) FakeAgent *agent = fake_agent_assigned(fixture);
+    Holdfast__V1__CommitRequest request;
+    fake_agent_ready(agent);
+    fake_agent_take_checkpoint(agent, "0/1");
+    fake_agent_publish(agent, &request);
+    request.read_bytes = 4711;
+    request.unrecorded_bytes = unrecorded_bytes;
+    assert_true(fake_agent_commit(agent, &request));
+    assert_state(fixture, backup_id, "succeeded");
+    return agent->backup->reads_everything;
+}
+
+static void test_the_recorder_is_checked_and_not_trusted_once_it_was_wrong(void **state)
+{
+    WorkerFixture *fixture = worker_fixture_new(*state, 1);
+    worker_fixture_start(fixture);
+    assert_true(run_generation(fixture, 0)); // a seed
+    assert_false(run_generation(fixture, 0));
+    CLEANUP_FREE char *skipped = service_fixture_sql(
+        fixture->base, "UPDATE shard_backups SET generation = 9 WHERE generation = 1; SELECT 1");
+    assert_true(run_generation(fixture, 0)); // the tenth
+    assert_false(run_generation(fixture, 0));
+    assert_int_equal(number(fixture, "SELECT count(*) FROM databases WHERE reads_everything"), 0);
+    assert_int_equal(number(fixture, "SELECT max(read_bytes) FROM shard_backups"), 4711);
+    assert_false(run_generation(fixture, 65536));
+    assert_int_equal(number(fixture, "SELECT count(*) FROM databases WHERE reads_everything"), 1);
+    assert_int_equal(number(fixture, "SELECT count(*) FROM events WHERE kind = "
+                                     "'recorder.contradicted' AND severity = 'error'"),
+                     1);
+    assert_true(run_generation(fixture, 0)); // from now on always
+    assert_true(run_generation(fixture, 0));
+    worker_fixture_free(fixture);
+}
+
 static void test_a_lost_agent_cannot_commit(void **state)
 {
     WorkerFixture *fixture = worker_fixture_new(*state, 1);
@@ -443,6 +482,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         WORKER_TEST(test_backs_up_all_shards_at_one_barrier),
         WORKER_TEST(test_the_next_backup_starts_from_the_last),
+        WORKER_TEST(test_the_recorder_is_checked_and_not_trusted_once_it_was_wrong),
         WORKER_TEST(test_a_lost_agent_cannot_commit),
         WORKER_TEST(test_commit_and_cancel_race),
         WORKER_TEST(test_logs_gone_means_a_new_copy_said_loudly),

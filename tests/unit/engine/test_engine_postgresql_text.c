@@ -90,7 +90,8 @@ static void test_trim_leaves_exactly_what_is_needed(void **state)
         write_file(path, content);
     }
     Error error = {0};
-    assert_ok(postgresql_wal_trim(directory, MIB, 3 * MIB + 17, 4 * MIB + 1000, NULL, &error), &error);
+    assert_ok(postgresql_wal_trim(directory, MIB, 3 * MIB + 17, 4 * MIB + 1000, NULL, &error),
+              &error);
     static const bool is_left[] = {false, true, true, true, false, true, false, false};
     for (size_t i = 0; i < ARRAY_COUNT(names); i++) {
         CLEANUP_FREE char *path = path_join(wal, names[i]);
