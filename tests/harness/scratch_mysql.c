@@ -184,6 +184,7 @@ void scratch_mysql_start(ScratchMysql *server)
                                        "--binlog-format=ROW",
                                        "--innodb-buffer-pool-size=64M",
                                        "--innodb-flush-log-at-trx-commit=2",
+                                       "--sync-binlog=0",
                                        "--innodb-buffer-pool-dump-at-shutdown=OFF",
                                        "--performance-schema=OFF",
                                        "--max-allowed-packet=64M",

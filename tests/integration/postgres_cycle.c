@@ -26,6 +26,9 @@
 #define READY_MS 60000
 #define STALL_MS 30000
 #define PIECE_BYTES 65536
+#define SMALL_DISK_MIB 150
+
+static char program_path[4096];
 
 EngineSource cycle_source(const ScratchPostgres *server)
 {
@@ -63,14 +66,8 @@ void cycle_copy_tree(const char *from, const char *to)
     assert_ok(process_run(&process, 60000, REASON_INTERNAL, &output, &error), &error);
 }
 
-Cycle *cycle_new(const char *directory, int number, const ScratchPostgres *source,
-                 const char *agent_program)
-{
-    return cycle_new_verified(directory, number, source, agent_program, NULL);
-}
-
-Cycle *cycle_new_verified(const char *directory, int number, const ScratchPostgres *source,
-                          const char *agent_program, const char *authority_pem)
+static Cycle *new_cycle(const char *directory, int number, const ScratchPostgres *source,
+                        const char *authority_pem)
 {
     Cycle *cycle = mem_alloc(sizeof(*cycle));
     CLEANUP_FREE char *base = string_format("%s/%d", directory, number);
@@ -98,7 +95,7 @@ Cycle *cycle_new_verified(const char *directory, int number, const ScratchPostgr
                              .instance_id = cycle->instance_id,
                              .shard_id = CYCLE_SHARD,
                              .memory_bytes = 64 * 1024 * 1024,
-                             .agent_program = agent_program,
+                             .agent_program = program_path,
                              .cancel = &cycle->cancel,
                              .lineage_id = "repository-1",
                              .recorder = cycle->recorder};
@@ -106,8 +103,27 @@ Cycle *cycle_new_verified(const char *directory, int number, const ScratchPostgr
     return cycle;
 }
 
-Engine *cycle_open_restore(const Cycle *cycle, const char *data, const char *work,
-                           const char *agent_program)
+Cycle *cycle_new_in(const char *directory, int number, const ScratchPostgres *source)
+{
+    return new_cycle(directory, number, source, NULL);
+}
+
+Cycle *cycle_new_from(CycleSite *site, const ScratchPostgres *source)
+{
+    return new_cycle(site->directory, site->cycle_count++, source, NULL);
+}
+
+Cycle *cycle_new(CycleSite *site)
+{
+    return cycle_new_from(site, site->primary);
+}
+
+Cycle *cycle_new_verified(CycleSite *site, const char *authority_pem)
+{
+    return new_cycle(site->directory, site->cycle_count++, site->primary, authority_pem);
+}
+
+Engine *cycle_open_restore(const Cycle *cycle, const char *data, const char *work)
 {
     Error error = {0};
     assert_ok(dir_create_all(work, 0700, &error), &error);
@@ -117,7 +133,7 @@ Engine *cycle_open_restore(const Cycle *cycle, const char *data, const char *wor
                              .instance_id = "restore",
                              .shard_id = CYCLE_SHARD,
                              .memory_bytes = 64 * 1024 * 1024,
-                             .agent_program = agent_program,
+                             .agent_program = program_path,
                              .cancel = &cycle->cancel};
     Engine *engine = NULL;
     assert_ok(engine_open(&options, NULL, &engine, &error), &error);
@@ -404,13 +420,33 @@ int64_t cycle_changed_bytes(const Cycle *parent, const Cycle *cycle)
     return walk.changed_bytes;
 }
 
-ScratchPostgres *cycle_new_primary(const char *directory, const char *name, const char *settings)
+static ScratchPostgres *new_server(const char *directory, const char *name, const char *settings)
 {
     ScratchPostgres *server = scratch_postgres_new(directory, name, settings);
     scratch_postgres_run(
         server, "CREATE TABLE mark(text text); CREATE TABLE load(id bigserial, v text);"
-                "INSERT INTO load(v) SELECT repeat('y', 200) FROM generate_series(1, 20000)");
+                "INSERT INTO load(v) SELECT repeat('y', 200) FROM generate_series(1, 20000);"
+                "CREATE ROLE reader LOGIN PASSWORD $$readers' password$$;"
+                "GRANT SELECT ON mark, load TO reader");
     return server;
+}
+
+CycleSite cycle_site_new(const char *settings)
+{
+    CycleSite site = {.directory = temp_dir_new()};
+    site.primary = new_server(site.directory, "primary", settings);
+    return site;
+}
+
+void cycle_site_done(CycleSite *site)
+{
+    scratch_postgres_freep(&site->primary);
+    temp_dir_removep(&site->directory);
+}
+
+ScratchPostgres *cycle_site_server(const CycleSite *site, const char *name)
+{
+    return new_server(site->directory, name, "");
 }
 
 // Rows of a served backup, as the user of the source sees them.
@@ -423,7 +459,7 @@ void cycle_assert_marks(const Cycle *cycle, const char *expected)
     int port = free_port();
     int64_t started_ms = -1;
     Error error = {0};
-    Engine *engine = cycle_open_restore(cycle, data, work, cycle_program());
+    Engine *engine = cycle_open_restore(cycle, data, work);
     assert_ok(engine_serve(engine, cycle->version, cycle->state, port, &started_ms, &error),
               &error);
     assert_in_range(started_ms, 1, 30000);
@@ -438,11 +474,14 @@ void cycle_assert_marks(const Cycle *cycle, const char *expected)
     arena_free(arena);
 }
 
-static char program_path[4096];
-
 const char *cycle_program(void)
 {
     return program_path;
+}
+
+const char *cycle_small_disk(void)
+{
+    return small_disk_new(SMALL_DISK_MIB);
 }
 
 bool cycle_prepare(int argc, char **argv, int *ret_exit_code)
@@ -458,6 +497,7 @@ bool cycle_prepare(int argc, char **argv, int *ret_exit_code)
     }
     ssize_t size = readlink("/proc/self/exe", program_path, sizeof(program_path) - 1);
     assert_true(size > 0);
+    (void)cycle_small_disk();
     scratch_postgres_drop_root();
     return false;
 }

@@ -25,11 +25,24 @@ typedef struct Cycle {
     const char *parent_directory; // its published files; borrowed; or NULL
 } Cycle;
 
-Cycle *cycle_new(const char *directory, int number, const ScratchPostgres *source,
-                 const char *agent_program);
-// The same over TLS: the source is "localhost" and must prove it with this authority.
-Cycle *cycle_new_verified(const char *directory, int number, const ScratchPostgres *source,
-                          const char *agent_program, const char *authority_pem);
+// What nearly every test begins with: a directory, and in it a server with the tables `mark` and
+// `load`, which the role `reader` may look at.
+typedef struct CycleSite {
+    char *directory;
+    ScratchPostgres *primary;
+    int cycle_count;
+} CycleSite;
+CycleSite cycle_site_new(const char *settings); // further lines of postgresql.conf
+void cycle_site_done(CycleSite *site);
+// Another such server in the same directory.
+ScratchPostgres *cycle_site_server(const CycleSite *site, const char *name);
+
+Cycle *cycle_new(CycleSite *site);
+Cycle *cycle_new_from(CycleSite *site, const ScratchPostgres *source);
+// In another directory, under a number of its own.
+Cycle *cycle_new_in(const char *directory, int number, const ScratchPostgres *source);
+// Over TLS: the source is "localhost" and must prove it with this authority.
+Cycle *cycle_new_verified(CycleSite *site, const char *authority_pem);
 void cycle_free(Cycle *cycle); // closes the engine; NULL is fine
 // Seeds or adopts, starts and follows; waits until caught up; takes a checkpoint; replays, stops,
 // publishes, commits.
@@ -45,19 +58,19 @@ Status cycle_try_replay(Cycle *cycle, Error *error); // to the checkpoint taken
 Status cycle_try_ready(Cycle *cycle, const Cycle *parent, Error *error);
 
 EngineSource cycle_source(const ScratchPostgres *server); // the password is the caller's
-Engine *cycle_open_restore(const Cycle *cycle, const char *data, const char *work,
-                           const char *agent_program);
+Engine *cycle_open_restore(const Cycle *cycle, const char *data, const char *work);
 void cycle_copy_tree(const char *from, const char *to);
 int cycle_timeline(const Cycle *cycle); // that its engine state says
 // Checks the pages of what was published; false: names the bad one.
 bool cycle_check_pages(const Cycle *cycle, char ret_file[256], int64_t *ret_page);
 int64_t cycle_changed_bytes(const Cycle *parent, const Cycle *cycle); // in pieces of 64 KiB
 bool cycle_try_sql(const ScratchPostgres *server, const char *sql);   // false: it did not work out
-// A scratch server with the tables `mark` and `load`.
-ScratchPostgres *cycle_new_primary(const char *directory, const char *name, const char *settings);
 // Serves the published files and compares the rows of `mark`, as the role `reader` of the source
 // sees them.
 void cycle_assert_marks(const Cycle *cycle, const char *expected);
+
+// A small disk for what does not fit, empty at first.
+const char *cycle_small_disk(void);
 
 // For main(): true when the program is to end with that code: it was the launcher of a child, or
 // PostgreSQL is missing.

@@ -289,14 +289,14 @@ static void test_wrong_credentials_are_named(void **state)
     CycleRun run = {0};
     scratch_mysql_run(shared.source, "REVOKE REPLICATION SLAVE ON *.* FROM holdfast@'127.0.0.1'");
     CycleBackup backup = {0};
-    assert_ok(cycle_begin(&shared.cycle, NULL, &run, &error), &error);
+    assert_ok(cycle_begin(&shared.cycle, &shared.seed, &run, &error), &error);
     assert_int_not_equal(cycle_catch_up(&run, &error), STATUS_OK);
     assert_int_equal(error.reason, REASON_SOURCE_PRIVILEGES);
     assert_contains(error.hint, "REPLICATION SLAVE");
     scratch_mysql_run(shared.source, "GRANT REPLICATION SLAVE ON *.* TO holdfast@'127.0.0.1'");
     error_clear(&error);
     assert_ok(cycle_catch_up(&run, &error), &error);
-    // The password is nowhere in what a backup holds.
+    // The password is nowhere in what a backup holds, of the seed or since.
     Checkpoint checkpoint = {0};
     assert_ok(engine_checkpoint_take(run.engine, "", &checkpoint, &error), &error);
     assert_ok(cycle_finish(&run, &checkpoint, &backup, &error), &error);

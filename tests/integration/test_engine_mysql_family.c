@@ -197,7 +197,8 @@ static void test_generations_are_exact(void **state)
         cycle_backup(&shared.cycle, i == 0 ? NULL : &generations[i - 1], &generations[i]);
     }
     writer_stop(&writer);
-    for (size_t i = 0; i < ARRAY_COUNT(generations); i++) {
+    // A row too many or too few in between would still be so in the last one.
+    for (size_t i = 0; i < ARRAY_COUNT(generations); i += ARRAY_COUNT(generations) - 1) {
         assert_int_equal(log_rows(&generations[i]),
                          last_transaction(generations[i].checkpoint.position) - before);
     }
@@ -331,6 +332,26 @@ static void test_innochecksum_agrees(void **state)
 }
 #endif
 
+// -1: all are good.
+static int64_t first_bad_page(const EngineLayout *layout, const char *name, const char *path)
+{
+    int64_t bad_page = -1;
+    for (size_t i = 0; i < layout->file_count; i++) {
+        if (text_equal(layout->files[i].path, name)) {
+            CLEANUP_FREE char *data = NULL;
+            size_t size = 0;
+            Error error = {0};
+            assert_ok(file_read(path, 256 * 1024 * 1024, &data, &size, &error), &error);
+            bool is_good = layout->files[i].check(layout->files[i].context, (const uint8_t *)data,
+                                                  size, 0, &bad_page);
+            assert_int_equal(is_good, bad_page < 0);
+            return bad_page;
+        }
+    }
+    fail_msg("'%s' is no part of the backup", name);
+    return -1;
+}
+
 // Every byte counts: one flipped bit anywhere in a tablespace is found, and named.
 static void test_bad_pages_are_found(void **state)
 {
@@ -344,39 +365,29 @@ static void test_bad_pages_are_found(void **state)
                    {"shop/packed.ibd", 4 * 8192 + 4000, 4},
                    {"ibdata1", 16384 + 100, 1},
                    {"shop/log.ibd", 60, 0}};
+    Error error = {0};
+    CycleRun run = {0};
+    Checkpoint checkpoint = {0};
+    assert_ok(cycle_begin(&shared.cycle, &shared.seed, &run, &error), &error);
+    // No source is needed: the parent's own position is the checkpoint.
+    EngineProgress progress = {0};
+    bool is_caught_up = false;
+    assert_ok(engine_position(run.engine, &progress, &is_caught_up, &error), &error);
+    memcpy(checkpoint.position, progress.position, sizeof(checkpoint.position));
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    const char *engine_state = NULL;
+    EngineLayout layout = {0};
+    assert_ok(engine_replay_to(run.engine, &checkpoint, 1000, NULL, NULL, &error), &error);
+    assert_ok(engine_stop(run.engine, arena, &engine_state, &error), &error);
+    assert_ok(engine_layout(run.engine, arena, &layout, &error), &error);
     for (size_t i = 0; i < ARRAY_COUNT(damages); i++) {
-        Error error = {0};
-        CycleRun run = {0};
-        CycleBackup backup = {0};
-        Checkpoint checkpoint = {0};
-        assert_ok(cycle_begin(&shared.cycle, &shared.seed, &run, &error), &error);
-        // No source is needed: the parent's own position is the checkpoint.
-        EngineProgress progress = {0};
-        bool is_caught_up = false;
-        assert_ok(engine_position(run.engine, &progress, &is_caught_up, &error), &error);
-        memcpy(checkpoint.position, progress.position, sizeof(checkpoint.position));
-        CLEANUP(arena_freep) Arena *arena = arena_new();
-        const char *engine_state = NULL;
-        EngineLayout layout = {0};
-        assert_ok(engine_replay_to(run.engine, &checkpoint, 1000, NULL, NULL, &error), &error);
-        assert_ok(engine_stop(run.engine, arena, &engine_state, &error), &error);
         CLEANUP_FREE char *path = path_join(run.data_directory, damages[i].path);
+        assert_int_equal(first_bad_page(&layout, damages[i].path, path), -1);
         flip_byte(path, damages[i].offset);
-        assert_ok(engine_layout(run.engine, arena, &layout, &error), &error);
-        for (size_t file = 0; file < layout.file_count; file++) {
-            if (text_equal(layout.files[file].path, damages[i].path)) {
-                CLEANUP_FREE char *data = NULL;
-                size_t size = 0;
-                int64_t bad_page = -1;
-                assert_ok(file_read(path, 256 * 1024 * 1024, &data, &size, &error), &error);
-                assert_false(layout.files[file].check(layout.files[file].context,
-                                                      (const uint8_t *)data, size, 0, &bad_page));
-                assert_int_equal(bad_page, damages[i].page);
-            }
-        }
-        cycle_end(&run);
-        (void)backup;
+        assert_int_equal(first_bad_page(&layout, damages[i].path, path), damages[i].page);
+        flip_byte(path, damages[i].offset);
     }
+    cycle_end(&run);
 }
 
 static void test_bad_parents_are_named(void **state)
@@ -413,14 +424,12 @@ static void test_prepared_directory(void **state)
     (void)state;
     Error error = {0};
     CycleRun run = {0};
-    int64_t started_ms = -1;
-    assert_ok(cycle_begin(&shared.cycle, &shared.seed, &run, &error),
-              &error); // only for its directories
-    assert_int_equal(
-        engine_serve(run.engine, "1.0", shared.seed.engine_state, 0, &started_ms, &error),
-        STATUS_FAILED_PRECONDITION);
-    cycle_end(&run);
+    CycleBackup old = shared.seed;
+    memcpy(old.version, "1.0", sizeof("1.0"));
     int port = 0;
+    assert_int_equal(cycle_serve(&shared.cycle, &old, &port, &run, &error),
+                     STATUS_FAILED_PRECONDITION);
+    cycle_end(&run);
     assert_ok(cycle_serve(&shared.cycle, &shared.seed, &port, &run, &error), &error);
     CycleRun second = {0};
     int other_port = 0;

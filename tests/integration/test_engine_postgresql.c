@@ -62,25 +62,21 @@ static void writer_stop(Writer *writer)
 static void test_generations_follow_each_other_exactly(void **state)
 {
     (void)state;
-    CLEANUP(temp_dir_removep) char *directory = temp_dir_new();
-    CLEANUP(scratch_postgres_freep)
-    ScratchPostgres *primary = cycle_new_primary(directory, "primary", "");
-    scratch_postgres_run(primary, "CREATE ROLE reader LOGIN PASSWORD $$readers' password$$;"
-                                  "GRANT SELECT ON mark, load TO reader");
+    CLEANUP(cycle_site_done) CycleSite site = cycle_site_new("");
     Writer writer;
-    writer_start(&writer, primary);
+    writer_start(&writer, site.primary);
     Cycle *parent = NULL;
     CLEANUP_FREE char *expected = string_copy("");
     for (int generation = 0; generation < 4; generation++) {
-        Cycle *cycle = cycle_new(directory, generation, primary, cycle_program());
+        Cycle *cycle = cycle_new(&site);
         cycle_begin(cycle, parent);
         CLEANUP_FREE char *before =
             string_format("INSERT INTO mark VALUES ('%d-before')", generation);
         CLEANUP_FREE char *after = string_format("INSERT INTO mark VALUES ('%d-late')", generation);
         cycle_wait_ready(cycle);
-        scratch_postgres_run(primary, before);
+        scratch_postgres_run(site.primary, before);
         cycle_take(cycle);
-        scratch_postgres_run(primary, after);
+        scratch_postgres_run(site.primary, after);
         cycle_finish(cycle);
         char *longer =
             string_format("%s%s%d-before", expected, generation > 0 ? " " : "", generation);
@@ -97,48 +93,46 @@ static void test_generations_follow_each_other_exactly(void **state)
     writer_stop(&writer);
     cycle_free(parent);
     // Only what keeps the WAL for the next generation is left on the source.
-    assert_int_equal(scratch_postgres_number(primary, "SELECT count(*) FROM pg_replication_slots"),
-                     1);
-    assert_int_equal(scratch_postgres_number(primary,
+    assert_int_equal(
+        scratch_postgres_number(site.primary, "SELECT count(*) FROM pg_replication_slots"), 1);
+    assert_int_equal(scratch_postgres_number(site.primary,
                                              "SELECT count(*) FROM pg_replication_slots WHERE "
                                              "slot_name LIKE 'holdfast\\_keep\\_%'"),
                      1);
     Error error = {0};
-    EngineSource source = cycle_source(primary);
+    EngineSource source = cycle_source(site.primary);
     assert_ok(engine_forget_source("postgresql", &source, CYCLE_SHARD, &error), &error);
     secret_done(&source.password);
-    assert_int_equal(scratch_postgres_number(primary, "SELECT count(*) FROM pg_replication_slots"),
-                     0);
+    assert_int_equal(
+        scratch_postgres_number(site.primary, "SELECT count(*) FROM pg_replication_slots"), 0);
 }
 
 static void test_prepared_directory_opens_by_hand_at_the_checkpoint(void **state)
 {
     (void)state;
-    CLEANUP(temp_dir_removep) char *directory = temp_dir_new();
-    CLEANUP(scratch_postgres_freep)
-    ScratchPostgres *primary = cycle_new_primary(directory, "primary",
-                                                 "shared_buffers = 24MB\narchive_mode = on\n"
-                                                 "archive_command = 'false'\n");
+    CLEANUP(cycle_site_done)
+    CycleSite site = cycle_site_new("shared_buffers = 24MB\narchive_mode = on\n"
+                                    "archive_command = 'false'\n");
     // What only the source has must not matter to a private start.
-    scratch_postgres_run(primary, "ALTER SYSTEM SET shared_preload_libraries = 'not_here'");
-    Cycle *cycle = cycle_new(directory, 0, primary, cycle_program());
+    scratch_postgres_run(site.primary, "ALTER SYSTEM SET shared_preload_libraries = 'not_here'");
+    Cycle *cycle = cycle_new(&site);
     cycle_begin(cycle, NULL);
     cycle_wait_ready(cycle);
-    scratch_postgres_run(primary, "INSERT INTO mark VALUES ('before')");
+    scratch_postgres_run(site.primary, "INSERT INTO mark VALUES ('before')");
     cycle_take(cycle);
-    scratch_postgres_run(primary, "INSERT INTO mark VALUES ('more')");
+    scratch_postgres_run(site.primary, "INSERT INTO mark VALUES ('more')");
     cycle_take(cycle); // the barrier was repeated: the same name again
-    scratch_postgres_run(primary, "INSERT INTO mark VALUES ('late')");
+    scratch_postgres_run(site.primary, "INSERT INTO mark VALUES ('late')");
     cycle_finish(cycle);
 
     // Started just as they are, the files hold nothing behind the checkpoint.
-    CLEANUP_FREE char *plain_data = path_join(directory, "plain");
-    CLEANUP_FREE char *plain_log = path_join(directory, "plain.log");
+    CLEANUP_FREE char *plain_data = path_join(site.directory, "plain");
+    CLEANUP_FREE char *plain_log = path_join(site.directory, "plain.log");
     CLEANUP_FREE char *plain_conf = path_join(plain_data, "postgresql.auto.conf");
     cycle_copy_tree(cycle->published, plain_data);
     write_file(plain_conf, "archive_mode = off\n");
     ScratchPostgres plain = {.directory = plain_data,
-                             .socket_directory = directory,
+                             .socket_directory = site.directory,
                              .log_path = plain_log,
                              .port = free_port()};
     scratch_postgres_start(&plain);
@@ -147,12 +141,12 @@ static void test_prepared_directory_opens_by_hand_at_the_checkpoint(void **state
     assert_string_equal(plain_marks, "before more");
     scratch_postgres_stop(&plain);
 
-    CLEANUP_FREE char *data = path_join(directory, "by-hand");
-    CLEANUP_FREE char *work = path_join(directory, "w");
+    CLEANUP_FREE char *data = path_join(site.directory, "by-hand");
+    CLEANUP_FREE char *work = path_join(site.directory, "w");
     cycle_copy_tree(cycle->published, data);
     int64_t started_ms = -1;
     Error error = {0};
-    Engine *engine = cycle_open_restore(cycle, data, work, cycle_program());
+    Engine *engine = cycle_open_restore(cycle, data, work);
     assert_ok(engine_serve(engine, cycle->version, cycle->state, 0, &started_ms, &error), &error);
     engine_close(engine);
 
@@ -165,8 +159,8 @@ static void test_prepared_directory_opens_by_hand_at_the_checkpoint(void **state
     write_file(auto_conf, "archive_mode = off\n");
 
     ScratchPostgres by_hand = {.directory = data,
-                               .socket_directory = directory,
-                               .log_path = path_join(directory, "by-hand.log"),
+                               .socket_directory = site.directory,
+                               .log_path = path_join(site.directory, "by-hand.log"),
                                .port = free_port()};
     scratch_postgres_start(&by_hand);
     CLEANUP_FREE char *marks =
@@ -182,19 +176,17 @@ static void test_prepared_directory_opens_by_hand_at_the_checkpoint(void **state
 static void test_a_killed_run_is_cleaned_up(void **state)
 {
     (void)state;
-    CLEANUP(temp_dir_removep) char *directory = temp_dir_new();
-    CLEANUP(scratch_postgres_freep)
-    ScratchPostgres *primary = cycle_new_primary(directory, "primary", "");
+    CLEANUP(cycle_site_done) CycleSite site = cycle_site_new("");
     char port[16];
-    (void)snprintf(port, sizeof(port), "%d", primary->port);
-    CLEANUP_FREE char *log = path_join(directory, "run.log");
-    const char *arguments[] = {"setpriv", "--pdeathsig", "KILL", cycle_program(),
-                               "--hang",  directory,     port,   NULL};
+    (void)snprintf(port, sizeof(port), "%d", site.primary->port);
+    CLEANUP_FREE char *log = path_join(site.directory, "run.log");
+    const char *arguments[] = {"setpriv", "--pdeathsig",  "KILL", cycle_program(),
+                               "--hang",  site.directory, port,   NULL};
     ProcessOptions process = {.arguments = arguments, .output_path = log, .new_session = true};
     pid_t pid = 0;
     Error error = {0};
     assert_ok(process_spawn(&process, &pid, &error), &error);
-    CLEANUP_FREE char *sign = path_join(directory, "following");
+    CLEANUP_FREE char *sign = path_join(site.directory, "following");
     int64_t deadline_ms = clock_monotonic_ms() + 60000;
     while (access(sign, F_OK) != 0) {
         assert_true(clock_monotonic_ms() < deadline_ms);
@@ -205,10 +197,10 @@ static void test_a_killed_run_is_cleaned_up(void **state)
     int code;
     assert_ok(process_wait(pid, 10000, &is_done, &code, &error), &error);
     assert_true(is_done);
-    assert_int_equal(scratch_postgres_number(primary, "SELECT count(*) FROM pg_replication_slots"),
-                     1);
+    assert_int_equal(
+        scratch_postgres_number(site.primary, "SELECT count(*) FROM pg_replication_slots"), 1);
 
-    EngineSource source = cycle_source(primary);
+    EngineSource source = cycle_source(site.primary);
     int removed = -1;
     const char *alive[] = {"instance-77", NULL};
     assert_ok(engine_clean_source("postgresql", &source, CYCLE_SHARD, alive, &removed, &error),
@@ -221,11 +213,11 @@ static void test_a_killed_run_is_cleaned_up(void **state)
     assert_ok(engine_clean_source("postgresql", &source, CYCLE_SHARD, others, &removed, &error),
               &error);
     assert_int_equal(removed, 1);
-    assert_int_equal(scratch_postgres_number(primary, "SELECT count(*) FROM pg_replication_slots"),
-                     0);
+    assert_int_equal(
+        scratch_postgres_number(site.primary, "SELECT count(*) FROM pg_replication_slots"), 0);
     secret_done(&source.password);
     // Its server went with it: nothing works on its directory any more.
-    CLEANUP_FREE char *pid_path = path_join(directory, "77/data/postmaster.pid");
+    CLEANUP_FREE char *pid_path = path_join(site.directory, "77/data/postmaster.pid");
     CLEANUP_FREE char *text = NULL;
     size_t size;
     assert_ok(file_read(pid_path, 4096, &text, &size, &error), &error);
@@ -239,8 +231,8 @@ static void test_a_killed_run_is_cleaned_up(void **state)
 // The body of the process that the test above kills.
 static _Noreturn void hang(const char *directory, const char *port)
 {
-    ScratchPostgres primary = {.port = (int)strtol(port, NULL, 10)};
-    Cycle *cycle = cycle_new(directory, 77, &primary, cycle_program());
+    ScratchPostgres server = {.port = (int)strtol(port, NULL, 10)};
+    Cycle *cycle = cycle_new_in(directory, 77, &server);
     cycle_begin(cycle, NULL);
     CLEANUP_FREE char *sign = path_join(directory, "following");
     write_file(sign, "");
@@ -252,19 +244,17 @@ static _Noreturn void hang(const char *directory, const char *port)
 static void test_a_closed_run_leaves_nothing(void **state)
 {
     (void)state;
-    CLEANUP(temp_dir_removep) char *directory = temp_dir_new();
-    CLEANUP(scratch_postgres_freep)
-    ScratchPostgres *primary = cycle_new_primary(directory, "primary", "");
-    Cycle *cycle = cycle_new(directory, 0, primary, cycle_program());
+    CLEANUP(cycle_site_done) CycleSite site = cycle_site_new("");
+    Cycle *cycle = cycle_new(&site);
     cycle_begin(cycle, NULL);
-    assert_int_equal(scratch_postgres_number(primary, "SELECT count(*) FROM pg_replication_slots"),
-                     1);
+    assert_int_equal(
+        scratch_postgres_number(site.primary, "SELECT count(*) FROM pg_replication_slots"), 1);
     cycle_wait_ready(cycle);
     cycle_take(cycle);
     CLEANUP_FREE char *work = string_copy(cycle->work);
     cycle_free(cycle); // uncommitted
-    assert_int_equal(scratch_postgres_number(primary, "SELECT count(*) FROM pg_replication_slots"),
-                     0);
+    assert_int_equal(
+        scratch_postgres_number(site.primary, "SELECT count(*) FROM pg_replication_slots"), 0);
     bool is_empty = false;
     Error error = {0};
     assert_ok(dir_is_empty(work, &is_empty, &error), &error);
@@ -274,18 +264,16 @@ static void test_a_closed_run_leaves_nothing(void **state)
 static void test_a_bad_page_is_found(void **state)
 {
     (void)state;
-    CLEANUP(temp_dir_removep) char *directory = temp_dir_new();
-    CLEANUP(scratch_postgres_freep)
-    ScratchPostgres *primary = cycle_new_primary(directory, "primary", "");
+    CLEANUP(cycle_site_done) CycleSite site = cycle_site_new("");
     CLEANUP_FREE char *relation =
-        scratch_postgres_text(primary, "SELECT pg_relation_filepath('load')");
-    Cycle *cycle = cycle_new(directory, 0, primary, cycle_program());
+        scratch_postgres_text(site.primary, "SELECT pg_relation_filepath('load')");
+    Cycle *cycle = cycle_new(&site);
     cycle_run(cycle, NULL); // every page of it was checked
     assert_true(cycle->checked_file_count > 200);
     // The server's own tool agrees.
     CLEANUP_FREE char *tool = scratch_postgres_program("pg_checksums");
-    CLEANUP_FREE char *data = path_join(directory, "checked");
-    CLEANUP_FREE char *work = path_join(directory, "w");
+    CLEANUP_FREE char *data = path_join(site.directory, "checked");
+    CLEANUP_FREE char *work = path_join(site.directory, "w");
     cycle_copy_tree(cycle->published, data);
     // As from a source that keeps its configuration outside the data directory.
     CLEANUP_FREE char *conf = path_join(data, "postgresql.conf");
@@ -294,7 +282,7 @@ static void test_a_bad_page_is_found(void **state)
     assert_int_equal(unlink(hba), 0);
     Error error = {0};
     int64_t started_ms;
-    Engine *engine = cycle_open_restore(cycle, data, work, cycle_program());
+    Engine *engine = cycle_open_restore(cycle, data, work);
     assert_ok(engine_serve(engine, cycle->version, cycle->state, 0, &started_ms, &error), &error);
     engine_close(engine);
     assert_int_equal(access(conf, R_OK), 0);
@@ -320,18 +308,16 @@ static void test_a_bad_page_is_found(void **state)
 static void test_idle_generation_is_small(void **state)
 {
     (void)state;
-    CLEANUP(temp_dir_removep) char *directory = temp_dir_new();
-    CLEANUP(scratch_postgres_freep)
-    ScratchPostgres *primary = cycle_new_primary(directory, "primary", "max_wal_size = 512MB\n");
-    scratch_postgres_run(primary, "INSERT INTO load(v) SELECT repeat(md5(g::text), 20) FROM "
-                                  "generate_series(1, 120000) g");
-    scratch_postgres_run(primary, "CHECKPOINT");
-    Cycle *seed = cycle_new(directory, 0, primary, cycle_program());
+    CLEANUP(cycle_site_done) CycleSite site = cycle_site_new("max_wal_size = 512MB\n");
+    scratch_postgres_run(site.primary, "INSERT INTO load(v) SELECT repeat(md5(g::text), 20) FROM "
+                                       "generate_series(1, 120000) g");
+    scratch_postgres_run(site.primary, "CHECKPOINT");
+    Cycle *seed = cycle_new(&site);
     cycle_run(seed, NULL);
-    Cycle *next = cycle_new(directory, 1, primary, cycle_program());
+    Cycle *next = cycle_new(&site);
     cycle_begin(next, seed);
     cycle_wait_ready(next);
-    scratch_postgres_run(primary, "INSERT INTO mark VALUES ('1')");
+    scratch_postgres_run(site.primary, "INSERT INTO mark VALUES ('1')");
     cycle_take(next);
     cycle_finish(next);
     int64_t size_bytes = 0;

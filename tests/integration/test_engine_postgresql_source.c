@@ -44,10 +44,8 @@ static void assert_problem(const EngineInfo *info, Reason reason, const char *me
 static void test_probe_of_a_ready_source(void **state)
 {
     (void)state;
-    CLEANUP(temp_dir_removep) char *directory = temp_dir_new();
-    CLEANUP(scratch_postgres_freep)
-    ScratchPostgres *primary = cycle_new_primary(directory, "primary", "");
-    EngineSource source = cycle_source(primary);
+    CLEANUP(cycle_site_done) CycleSite site = cycle_site_new("");
+    EngineSource source = cycle_source(site.primary);
     EngineInfo info;
     Error error = {0};
     assert_ok(engine_probe("postgresql", &source, 5000, &info, &error), &error);
@@ -60,7 +58,7 @@ static void test_probe_of_a_ready_source(void **state)
     assert_true(info.size_bytes > 10000000);
     assert_contains(info.position, "/");
     CLEANUP_FREE char *identifier =
-        scratch_postgres_text(primary, "SELECT system_identifier FROM pg_control_system()");
+        scratch_postgres_text(site.primary, "SELECT system_identifier FROM pg_control_system()");
     assert_string_equal(info.server_identity, identifier);
 
     secret_done(&source.password);
@@ -81,21 +79,18 @@ static void test_probe_of_a_ready_source(void **state)
 static void test_probe_names_everything_missing(void **state)
 {
     (void)state;
-    CLEANUP(temp_dir_removep) char *directory = temp_dir_new();
-    CLEANUP(scratch_postgres_freep)
-    ScratchPostgres *primary =
-        cycle_new_primary(directory, "primary",
-                          "wal_level = minimal\nmax_wal_senders = 0\n"
-                          "max_replication_slots = 1\nmax_slot_wal_keep_size = -1\n");
-    scratch_postgres_run(primary,
+    CLEANUP(cycle_site_done)
+    CycleSite site = cycle_site_new("wal_level = minimal\nmax_wal_senders = 0\n"
+                                    "max_replication_slots = 1\nmax_slot_wal_keep_size = -1\n");
+    scratch_postgres_run(site.primary,
                          "ALTER ROLE holdfast NOREPLICATION;"
                          "REVOKE EXECUTE ON FUNCTION pg_create_restore_point(text) FROM holdfast");
-    CLEANUP_FREE char *space = path_join(directory, "space");
+    CLEANUP_FREE char *space = path_join(site.directory, "space");
     assert_int_equal(mkdir(space, 0700), 0);
     CLEANUP_FREE char *create =
         string_format("CREATE TABLESPACE \"far away\" LOCATION '%s'", space);
-    scratch_postgres_run(primary, create);
-    EngineSource source = cycle_source(primary);
+    scratch_postgres_run(site.primary, create);
+    EngineSource source = cycle_source(site.primary);
     EngineInfo info;
     Error error = {0};
     assert_ok(engine_probe("postgresql", &source, 5000, &info, &error), &error);
@@ -119,20 +114,19 @@ static void test_probe_names_everything_missing(void **state)
 static void test_probe_finds_hba_and_standby(void **state)
 {
     (void)state;
-    CLEANUP(temp_dir_removep) char *directory = temp_dir_new();
+    CLEANUP(cycle_site_done) CycleSite site = cycle_site_new("");
     CLEANUP(scratch_postgres_freep)
-    ScratchPostgres *primary = cycle_new_primary(directory, "primary", "");
-    CLEANUP(scratch_postgres_freep)
-    ScratchPostgres *standby = scratch_postgres_new_standby(primary, directory, "standby");
+    ScratchPostgres *standby =
+        scratch_postgres_new_standby(site.primary, site.directory, "standby");
     EngineSource source = cycle_source(standby);
     EngineInfo info;
     Error error = {0};
     assert_ok(engine_probe("postgresql", &source, 5000, &info, &error), &error);
     assert_problem(&info, REASON_SOURCE_CONFIGURATION, "is a standby", "primary");
-    CLEANUP_FREE char *hba = path_join(primary->directory, "pg_hba.conf");
+    CLEANUP_FREE char *hba = path_join(site.primary->directory, "pg_hba.conf");
     write_file(hba, "local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n");
-    scratch_postgres_run(primary, "SELECT pg_reload_conf()");
-    source.port = primary->port;
+    scratch_postgres_run(site.primary, "SELECT pg_reload_conf()");
+    source.port = site.primary->port;
     int64_t deadline_ms = clock_monotonic_ms() + 10000;
     do { // the reload takes a moment
         assert_true(clock_monotonic_ms() < deadline_ms);
@@ -146,34 +140,31 @@ static void test_probe_finds_hba_and_standby(void **state)
 static void test_logs_gone(void **state)
 {
     (void)state;
-    CLEANUP(temp_dir_removep) char *directory = temp_dir_new();
-    CLEANUP(scratch_postgres_freep)
-    ScratchPostgres *primary =
-        cycle_new_primary(directory, "primary",
-                          "max_slot_wal_keep_size = 32MB\nmax_wal_size = 64MB\n"
-                          "min_wal_size = 32MB\n");
-    Cycle *seed = cycle_new(directory, 0, primary, cycle_program());
+    CLEANUP(cycle_site_done)
+    CycleSite site = cycle_site_new("max_slot_wal_keep_size = 32MB\nmax_wal_size = 64MB\n"
+                                    "min_wal_size = 32MB\n");
+    Cycle *seed = cycle_new(&site);
     cycle_run(seed, NULL);
     for (int i = 0; i < 8; i++) {
-        scratch_postgres_run(primary, "INSERT INTO mark VALUES ('x')");
-        scratch_postgres_run(primary, "SELECT pg_switch_wal()");
+        scratch_postgres_run(site.primary, "INSERT INTO mark VALUES ('x')");
+        scratch_postgres_run(site.primary, "SELECT pg_switch_wal()");
     }
-    scratch_postgres_run(primary, "CHECKPOINT");
-    scratch_postgres_run(primary, "CHECKPOINT");
-    assert_int_equal(scratch_postgres_number(primary,
+    scratch_postgres_run(site.primary, "CHECKPOINT");
+    scratch_postgres_run(site.primary, "CHECKPOINT");
+    assert_int_equal(scratch_postgres_number(site.primary,
                                              "SELECT count(*) FROM pg_replication_slots WHERE "
                                              "wal_status = 'lost'"),
                      1);
-    Cycle *next = cycle_new(directory, 1, primary, cycle_program());
+    Cycle *next = cycle_new(&site);
     Error error = {0};
     assert_int_not_equal(cycle_try_ready(next, seed, &error), STATUS_OK);
     assert_int_equal(error.reason, REASON_LOGS_GONE);
     assert_contains(error.hint, "max_slot_wal_keep_size");
     cycle_free(next);
     // A new seed puts the lineage right again.
-    Cycle *again = cycle_new(directory, 2, primary, cycle_program());
+    Cycle *again = cycle_new(&site);
     cycle_run(again, NULL);
-    assert_int_equal(scratch_postgres_number(primary,
+    assert_int_equal(scratch_postgres_number(site.primary,
                                              "SELECT count(*) FROM pg_replication_slots WHERE "
                                              "wal_status = 'reserved'"),
                      1);
@@ -184,14 +175,12 @@ static void test_logs_gone(void **state)
 static void test_another_cluster_is_refused(void **state)
 {
     (void)state;
-    CLEANUP(temp_dir_removep) char *directory = temp_dir_new();
+    CLEANUP(cycle_site_done) CycleSite site = cycle_site_new("");
     CLEANUP(scratch_postgres_freep)
-    ScratchPostgres *primary = cycle_new_primary(directory, "primary", "");
-    CLEANUP(scratch_postgres_freep)
-    ScratchPostgres *other = cycle_new_primary(directory, "other", "");
-    Cycle *seed = cycle_new(directory, 0, primary, cycle_program());
+    ScratchPostgres *other = cycle_site_server(&site, "other");
+    Cycle *seed = cycle_new(&site);
     cycle_run(seed, NULL);
-    Cycle *next = cycle_new(directory, 1, other, cycle_program());
+    Cycle *next = cycle_new_from(&site, other);
     Error error = {0};
     assert_int_not_equal(cycle_try_ready(next, seed, &error), STATUS_OK);
     assert_int_equal(error.reason, REASON_SOURCE_DIVERGED);
@@ -205,23 +194,19 @@ static void test_another_cluster_is_refused(void **state)
 static void test_failover(void **state)
 {
     (void)state;
-    CLEANUP(temp_dir_removep) char *directory = temp_dir_new();
+    CLEANUP(cycle_site_done) CycleSite site = cycle_site_new("wal_keep_size = 256MB\n");
     CLEANUP(scratch_postgres_freep)
-    ScratchPostgres *primary = cycle_new_primary(directory, "primary", "wal_keep_size = 256MB\n");
-    scratch_postgres_run(primary, "CREATE ROLE reader LOGIN PASSWORD $$readers' password$$;"
-                                  "GRANT SELECT ON mark, load TO reader");
+    ScratchPostgres *early = scratch_postgres_new_standby(site.primary, site.directory, "early");
     CLEANUP(scratch_postgres_freep)
-    ScratchPostgres *early = scratch_postgres_new_standby(primary, directory, "early");
-    CLEANUP(scratch_postgres_freep)
-    ScratchPostgres *good = scratch_postgres_new_standby(primary, directory, "good");
+    ScratchPostgres *good = scratch_postgres_new_standby(site.primary, site.directory, "good");
     scratch_postgres_run(early, "SELECT pg_promote()");
     scratch_postgres_run(early, "CHECKPOINT");
 
-    scratch_postgres_run(primary, "INSERT INTO mark VALUES ('1')");
-    Cycle *seed = cycle_new(directory, 0, primary, cycle_program());
+    scratch_postgres_run(site.primary, "INSERT INTO mark VALUES ('1')");
+    Cycle *seed = cycle_new(&site);
     cycle_run(seed, NULL);
 
-    Cycle *refused = cycle_new(directory, 1, early, cycle_program());
+    Cycle *refused = cycle_new_from(&site, early);
     Error error = {0};
     assert_int_not_equal(cycle_try_ready(refused, seed, &error), STATUS_OK);
     assert_int_equal(error.reason, REASON_SOURCE_DIVERGED);
@@ -230,14 +215,14 @@ static void test_failover(void **state)
 
     // In the middle of a run: the source's address leads to the new primary from one moment to the
     // next.
-    Cycle *next = cycle_new(directory, 2, primary, cycle_program());
+    Cycle *next = cycle_new(&site);
     cycle_begin(next, seed);
     cycle_wait_ready(next);
-    scratch_postgres_run(primary, "INSERT INTO mark VALUES ('2')");
-    scratch_postgres_stop(primary); // a shutdown waits until its standby has everything
+    scratch_postgres_run(site.primary, "INSERT INTO mark VALUES ('2')");
+    scratch_postgres_stop(site.primary); // a shutdown waits until its standby has everything
     scratch_postgres_run(good, "SELECT pg_promote()");
     scratch_postgres_stop(good);
-    good->port = primary->port;
+    good->port = site.primary->port;
     scratch_postgres_start(good);
     scratch_postgres_run(good, "INSERT INTO mark VALUES ('3')");
     cycle_wait_replayed(next, good);
@@ -247,7 +232,7 @@ static void test_failover(void **state)
     assert_int_equal(cycle_timeline(next), 2);
     cycle_assert_marks(next, "1 2 3");
 
-    Cycle *third = cycle_new(directory, 3, good, cycle_program());
+    Cycle *third = cycle_new_from(&site, good);
     cycle_run(third, next);
     cycle_assert_marks(third, "1 2 3 late");
     cycle_free(third);
@@ -258,33 +243,29 @@ static void test_failover(void **state)
 static void test_source_restarts_in_the_middle(void **state)
 {
     (void)state;
-    CLEANUP(temp_dir_removep) char *directory = temp_dir_new();
-    CLEANUP(scratch_postgres_freep)
-    ScratchPostgres *primary = cycle_new_primary(directory, "primary", "");
-    scratch_postgres_run(primary, "CREATE ROLE reader LOGIN PASSWORD $$readers' password$$;"
-                                  "GRANT SELECT ON mark, load TO reader");
-    Cycle *seed = cycle_new(directory, 0, primary, cycle_program());
+    CLEANUP(cycle_site_done) CycleSite site = cycle_site_new("");
+    Cycle *seed = cycle_new(&site);
     cycle_run(seed, NULL);
-    Cycle *next = cycle_new(directory, 1, primary, cycle_program());
+    Cycle *next = cycle_new(&site);
     cycle_begin(next, seed);
     cycle_wait_ready(next);
     // Raising a limit that standbys must follow makes it harder.
-    scratch_postgres_run(primary, "ALTER SYSTEM SET max_connections = 150");
-    scratch_postgres_run(primary, "INSERT INTO mark VALUES ('1')");
+    scratch_postgres_run(site.primary, "ALTER SYSTEM SET max_connections = 150");
+    scratch_postgres_run(site.primary, "INSERT INTO mark VALUES ('1')");
     int64_t begun_ms = clock_monotonic_ms();
-    scratch_postgres_stop(primary);
+    scratch_postgres_stop(site.primary);
     assert_true(clock_monotonic_ms() - begun_ms < 10000); // our stream does not hold up a shutdown
-    scratch_postgres_start(primary);
-    scratch_postgres_run(primary, "INSERT INTO mark VALUES ('2')");
-    cycle_wait_replayed(next, primary);
-    scratch_postgres_kill(primary);
-    CLEANUP_FREE char *pid_file = path_join(primary->directory, "postmaster.pid");
+    scratch_postgres_start(site.primary);
+    scratch_postgres_run(site.primary, "INSERT INTO mark VALUES ('2')");
+    cycle_wait_replayed(next, site.primary);
+    scratch_postgres_kill(site.primary);
+    CLEANUP_FREE char *pid_file = path_join(site.primary->directory, "postmaster.pid");
     (void)unlink(pid_file); // its number may be another process's by now
-    scratch_postgres_start(primary);
-    scratch_postgres_run(primary, "INSERT INTO mark VALUES ('3')");
-    cycle_wait_replayed(next, primary);
+    scratch_postgres_start(site.primary);
+    scratch_postgres_run(site.primary, "INSERT INTO mark VALUES ('3')");
+    cycle_wait_replayed(next, site.primary);
     cycle_take(next);
-    scratch_postgres_run(primary, "INSERT INTO mark VALUES ('late')");
+    scratch_postgres_run(site.primary, "INSERT INTO mark VALUES ('late')");
     cycle_finish(next);
     cycle_assert_marks(next, "1 2 3");
     cycle_free(next);
@@ -294,9 +275,7 @@ static void test_source_restarts_in_the_middle(void **state)
 static void test_tls_is_verified(void **state)
 {
     (void)state;
-    CLEANUP(temp_dir_removep) char *directory = temp_dir_new();
-    CLEANUP(scratch_postgres_freep)
-    ScratchPostgres *primary = cycle_new_primary(directory, "primary", "");
+    CLEANUP(cycle_site_done) CycleSite site = cycle_site_new("");
     char *certificate = NULL;
     char *key = NULL;
     char *other_certificate = NULL;
@@ -306,19 +285,19 @@ static void test_tls_is_verified(void **state)
     assert_ok(
         crypto_self_signed_certificate("localhost", 1, &other_certificate, &other_key, &error),
         &error);
-    CLEANUP_FREE char *certificate_path = path_join(primary->directory, "server.crt");
-    CLEANUP_FREE char *key_path = path_join(primary->directory, "server.key");
-    CLEANUP_FREE char *hba = path_join(primary->directory, "pg_hba.conf");
+    CLEANUP_FREE char *certificate_path = path_join(site.primary->directory, "server.crt");
+    CLEANUP_FREE char *key_path = path_join(site.primary->directory, "server.key");
+    CLEANUP_FREE char *hba = path_join(site.primary->directory, "pg_hba.conf");
     write_file(certificate_path, certificate);
     write_file(key_path, key);
     assert_int_equal(chmod(key_path, 0600), 0);
     write_file(hba, "local all all trust\nhostssl all all 127.0.0.1/32 scram-sha-256\n"
                     "hostssl replication holdfast 127.0.0.1/32 scram-sha-256\n");
-    scratch_postgres_run(primary, "ALTER SYSTEM SET ssl = on");
-    scratch_postgres_stop(primary);
-    scratch_postgres_start(primary);
+    scratch_postgres_run(site.primary, "ALTER SYSTEM SET ssl = on");
+    scratch_postgres_stop(site.primary);
+    scratch_postgres_start(site.primary);
 
-    EngineSource source = cycle_source(primary);
+    EngineSource source = cycle_source(site.primary);
     EngineInfo info;
     source.host = "localhost";
     source.tls_mode = "verify-full";
@@ -342,9 +321,9 @@ static void test_tls_is_verified(void **state)
     assert_int_equal(error.reason, REASON_SOURCE_AUTHENTICATION);
     secret_done(&source.password);
 
-    Cycle *seed = cycle_new_verified(directory, 0, primary, cycle_program(), certificate);
+    Cycle *seed = cycle_new_verified(&site, certificate);
     cycle_run(seed, NULL);
-    Cycle *next = cycle_new_verified(directory, 1, primary, cycle_program(), certificate);
+    Cycle *next = cycle_new_verified(&site, certificate);
     cycle_run(next, seed);
     cycle_free(next);
     cycle_free(seed);
@@ -366,21 +345,19 @@ static void take_and_expect(Cycle *cycle, Reason reason, const char *hint)
 static void test_failures_have_names(void **state)
 {
     (void)state;
-    CLEANUP(temp_dir_removep) char *directory = temp_dir_new();
-    CLEANUP(scratch_postgres_freep)
-    ScratchPostgres *primary = cycle_new_primary(directory, "primary", "");
-    Cycle *cycle = cycle_new(directory, 0, primary, cycle_program());
+    CLEANUP(cycle_site_done) CycleSite site = cycle_site_new("");
+    Cycle *cycle = cycle_new(&site);
     cycle_begin(cycle, NULL);
     cycle_wait_ready(cycle);
-    scratch_postgres_run(primary,
+    scratch_postgres_run(site.primary,
                          "REVOKE EXECUTE ON FUNCTION pg_create_restore_point(text) FROM holdfast");
     take_and_expect(cycle, REASON_SOURCE_PRIVILEGES, "GRANT EXECUTE ON FUNCTION");
-    scratch_postgres_run(primary,
+    scratch_postgres_run(site.primary,
                          "GRANT EXECUTE ON FUNCTION pg_create_restore_point(text) TO holdfast");
 
     // The source answers, but its WAL does not come any more.
     pid_t sender = (pid_t)scratch_postgres_number(
-        primary, "SELECT pid FROM pg_stat_replication WHERE application_name = 'holdfast'");
+        site.primary, "SELECT pid FROM pg_stat_replication WHERE application_name = 'holdfast'");
     assert_int_equal(kill(sender, SIGSTOP), 0);
     cycle_take(cycle);
     Error error = {0};
@@ -413,28 +390,25 @@ static void test_failures_have_names(void **state)
 static void test_a_checkpoint_taken_by_others(void **state)
 {
     (void)state;
-    CLEANUP(temp_dir_removep) char *directory = temp_dir_new();
-    CLEANUP(scratch_postgres_freep)
-    ScratchPostgres *primary = cycle_new_primary(directory, "primary", "");
-    scratch_postgres_run(primary, "CREATE ROLE reader LOGIN PASSWORD $$readers' password$$;"
-                                  "GRANT SELECT ON mark, load TO reader");
-    Cycle *cycle = cycle_new(directory, 0, primary, cycle_program());
+    CLEANUP(cycle_site_done) CycleSite site = cycle_site_new("");
+    Cycle *cycle = cycle_new(&site);
     cycle_begin(cycle, NULL);
     cycle_wait_ready(cycle);
-    CLEANUP_FREE char *passed = scratch_postgres_text(primary, "SELECT pg_current_wal_flush_lsn()");
-    scratch_postgres_run(primary, "INSERT INTO mark VALUES ('1')");
-    cycle_wait_replayed(cycle, primary);
+    CLEANUP_FREE char *passed =
+        scratch_postgres_text(site.primary, "SELECT pg_current_wal_flush_lsn()");
+    scratch_postgres_run(site.primary, "INSERT INTO mark VALUES ('1')");
+    cycle_wait_replayed(cycle, site.primary);
     (void)snprintf(cycle->checkpoint.position, sizeof(cycle->checkpoint.position), "%s", passed);
     Error error = {0};
     assert_int_not_equal(cycle_try_replay(cycle, &error), STATUS_OK);
     assert_int_equal(error.reason, REASON_PRECONDITION);
 
     pid_t sender = (pid_t)scratch_postgres_number(
-        primary, "SELECT pid FROM pg_stat_replication WHERE application_name = 'holdfast'");
+        site.primary, "SELECT pid FROM pg_stat_replication WHERE application_name = 'holdfast'");
     assert_int_equal(kill(sender, SIGSTOP), 0);
     CLEANUP_FREE char *ahead =
-        scratch_postgres_text(primary, "SELECT pg_create_restore_point('theirs')");
-    scratch_postgres_run(primary, "INSERT INTO mark VALUES ('late')");
+        scratch_postgres_text(site.primary, "SELECT pg_create_restore_point('theirs')");
+    scratch_postgres_run(site.primary, "INSERT INTO mark VALUES ('late')");
     (void)snprintf(cycle->checkpoint.position, sizeof(cycle->checkpoint.position), "%s", ahead);
     (void)snprintf(cycle->checkpoint.name, sizeof(cycle->checkpoint.name), "theirs");
     assert_int_not_equal(
@@ -449,13 +423,11 @@ static void test_a_checkpoint_taken_by_others(void **state)
 static void test_a_damaged_parent_is_unrestorable(void **state)
 {
     (void)state;
-    CLEANUP(temp_dir_removep) char *directory = temp_dir_new();
-    CLEANUP(scratch_postgres_freep)
-    ScratchPostgres *primary = cycle_new_primary(directory, "primary", "");
-    Cycle *seed = cycle_new(directory, 0, primary, cycle_program());
+    CLEANUP(cycle_site_done) CycleSite site = cycle_site_new("");
+    Cycle *seed = cycle_new(&site);
     cycle_run(seed, NULL);
     Error error = {0};
-    Cycle *other = cycle_new(directory, 1, primary, cycle_program());
+    Cycle *other = cycle_new(&site);
     cycle_copy_tree(seed->published, other->data);
     assert_int_not_equal(engine_adopt(other->engine, "9.6.1", seed->state, &error), STATUS_OK);
     assert_int_equal(error.reason, REASON_ENGINE_VERSION);
@@ -464,7 +436,7 @@ static void test_a_damaged_parent_is_unrestorable(void **state)
     CLEANUP_FREE char *control = path_join(seed->published, "global/pg_control");
     CLEANUP(fd_closep) int fd = open(control, O_RDWR | O_CLOEXEC);
     assert_int_equal(pwrite(fd, "damaged!", 8, 40), 8);
-    Cycle *next = cycle_new(directory, 2, primary, cycle_program());
+    Cycle *next = cycle_new(&site);
     assert_int_not_equal(cycle_try_ready(next, seed, &error), STATUS_OK);
     assert_int_equal(error.reason, REASON_PARENT_UNRESTORABLE);
     cycle_free(next);
@@ -476,14 +448,10 @@ static void test_a_damaged_parent_is_unrestorable(void **state)
 static void test_a_transaction_with_many_subtransactions(void **state)
 {
     (void)state;
-    CLEANUP(temp_dir_removep) char *directory = temp_dir_new();
-    CLEANUP(scratch_postgres_freep)
-    ScratchPostgres *primary = cycle_new_primary(directory, "primary", "");
-    scratch_postgres_run(primary, "CREATE ROLE reader LOGIN PASSWORD $$readers' password$$;"
-                                  "GRANT SELECT ON mark, load TO reader");
-    CLEANUP_FREE char *port = string_format("%d", primary->port);
+    CLEANUP(cycle_site_done) CycleSite site = cycle_site_new("");
+    CLEANUP_FREE char *port = string_format("%d", site.primary->port);
     CLEANUP_FREE char *psql = scratch_postgres_program("psql");
-    CLEANUP_FREE char *log = path_join(directory, "psql.log");
+    CLEANUP_FREE char *log = path_join(site.directory, "psql.log");
     const char *arguments[] = {
         "setpriv",
         "--pdeathsig",
@@ -491,7 +459,7 @@ static void test_a_transaction_with_many_subtransactions(void **state)
         psql,
         "-X",
         "-h",
-        directory,
+        site.directory,
         "-p",
         port,
         "-U",
@@ -507,20 +475,86 @@ static void test_a_transaction_with_many_subtransactions(void **state)
     assert_ok(process_spawn(&process, &pid, &error), &error);
     int64_t deadline_ms = clock_monotonic_ms() + 10000;
     while (scratch_postgres_number(
-               primary, "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'") ==
-           0) {
+               site.primary,
+               "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'") == 0) {
         assert_true(clock_monotonic_ms() < deadline_ms);
         clock_sleep_ms(20);
     }
-    Cycle *seed = cycle_new(directory, 0, primary, cycle_program());
+    Cycle *seed = cycle_new(&site);
     cycle_begin(seed, NULL);
     cycle_wait_ready(seed);
-    scratch_postgres_run(primary, "INSERT INTO mark VALUES ('1')");
+    scratch_postgres_run(site.primary, "INSERT INTO mark VALUES ('1')");
     cycle_take(seed);
-    scratch_postgres_run(primary, "INSERT INTO mark VALUES ('late')");
+    scratch_postgres_run(site.primary, "INSERT INTO mark VALUES ('late')");
     cycle_finish(seed);
     process_stop(pid, SIGKILL, 1000);
     cycle_assert_marks(seed, "1");
+    cycle_free(seed);
+}
+
+static void assert_disk_full(Status status, const Error *error)
+{
+    assert_int_not_equal(status, STATUS_OK);
+    if (error->reason != REASON_DISK_FULL) {
+        fail_msg("%s is said instead: %s", reason_slug(error->reason), error->message);
+    }
+}
+
+static Status follow_until_it_fails(Cycle *cycle, Error *error)
+{
+    int64_t deadline_ms = clock_monotonic_ms() + 60000;
+    while (clock_monotonic_ms() < deadline_ms) {
+        EngineProgress progress;
+        bool is_caught_up = false;
+        RETURN_IF_ERROR(engine_position(cycle->engine, &progress, &is_caught_up, error));
+        clock_sleep_ms(50);
+    }
+    return STATUS_OK;
+}
+
+// The parent fits on the disk, but not what comes from the source.
+static void test_a_full_disk_is_named(void **state)
+{
+    (void)state;
+    CLEANUP(cycle_site_done) CycleSite site = cycle_site_new("max_slot_wal_keep_size = 1GB\n");
+    const char *disk = cycle_small_disk();
+    Error error = {0};
+    Cycle *seed = cycle_new(&site);
+    cycle_run(seed, NULL);
+    Cycle *next = cycle_new_in(disk, 1, site.primary);
+    cycle_begin(next, seed);
+    cycle_wait_ready(next);
+    scratch_postgres_run(site.primary, "INSERT INTO load(v) SELECT repeat(md5(g::text), 30) FROM "
+                                       "generate_series(1, 150000) g");
+    assert_disk_full(follow_until_it_fails(next, &error), &error);
+    cycle_free(next);
+    CLEANUP_FREE char *base = path_join(disk, "1");
+    assert_ok(dir_remove_all(base, &error), &error);
+
+    Cycle *whole = cycle_new_in(disk, 2, site.primary);
+    error_clear(&error);
+    assert_disk_full(cycle_try_ready(whole, NULL, &error), &error);
+    cycle_free(whole);
+    CLEANUP_FREE char *whole_base = path_join(disk, "2");
+    assert_ok(dir_remove_all(whole_base, &error), &error);
+
+    // A restore that fits as long as nobody starts it.
+    CLEANUP_FREE char *data = path_join(disk, "data");
+    CLEANUP_FREE char *work = path_join(disk, "w");
+    CLEANUP_FREE char *ballast = path_join(disk, "ballast");
+    cycle_copy_tree(seed->published, data);
+    int64_t free_bytes = 0;
+    assert_ok(disk_free_bytes(disk, &free_bytes, &error), &error);
+    CLEANUP(fd_closep) int fd = open(ballast, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    assert_int_equal(posix_fallocate(fd, 0, free_bytes - 1024 * 1024), 0);
+    Engine *engine = cycle_open_restore(seed, data, work);
+    int64_t started_ms = 0;
+    error_clear(&error);
+    assert_disk_full(engine_serve(engine, seed->version, seed->state, 0, &started_ms, &error),
+                     &error);
+    engine_close(engine);
+    assert_int_equal(unlink(ballast), 0);
+    assert_ok(dir_remove_all(data, &error), &error);
     cycle_free(seed);
 }
 
@@ -542,6 +576,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_failures_have_names),
         cmocka_unit_test(test_a_checkpoint_taken_by_others),
         cmocka_unit_test(test_a_damaged_parent_is_unrestorable),
+        cmocka_unit_test(test_a_full_disk_is_named),
         cmocka_unit_test(test_a_transaction_with_many_subtransactions),
     };
     cmocka_set_test_filter(argc == 2 ? argv[1] : NULL);
