@@ -38,8 +38,8 @@ bool offline_is_meant(int argument_count, char **arguments)
     if (!text_equal(group, "repository")) {
         return false;
     }
-    static const char *const always[] = {"check", "create-key", "destroy-key",
-                                         "diff",  "init",       "keys"};
+    static const char *const always[] = {"check", "copy", "create-key", "destroy-key",
+                                         "diff",  "init", "keys"};
     static const char *const either[] = {"list", "rotate-key", "show"};
     for (size_t i = 0; i < ARRAY_COUNT(always); i++) {
         if (text_equal(verb, always[i])) {

@@ -50,6 +50,9 @@ static Status parse_one(int argument_count, char **arguments, int *index, Offlin
         {"--target", &options->target},
         {"--new-key-file", &options->new_key_file},
         {"--confirm", &options->confirm},
+        {"--to", &options->to},
+        {"--to-key-file", &options->to_key_file},
+        {"--scratch", &options->scratch},
         {"--output", &output},
         {"--shard", &shard},
     };

@@ -17,6 +17,8 @@ typedef struct OfflineOptions {
     const char *target;
     const char *new_key_file;
     const char *confirm;
+    const char *to, *to_key_file; // another repository
+    const char *scratch;
     const char *words[OFFLINE_WORD_COUNT_MAX]; // what is no option
     size_t word_count;
     const char *shards[OFFLINE_SHARD_COUNT_MAX]; // names or ids; none: all

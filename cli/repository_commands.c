@@ -127,6 +127,13 @@ static const RepositoryVerb VERBS[] = {
      "usage: holdfast repository diff OLD NEW " PLACE "\n"
      "                                [--shard NAME]... [--output json]\n\n"
      "Says which files of two backups differ and by how much, from their maps: no data is read.\n"},
+    {"copy", verb_copy,
+     "usage: holdfast repository copy [BACKUP] " PLACE "\n"
+     "                                --to LOCATION --to-key-file KEY [--database NAME]\n"
+     "                                [--scratch DIR] [--output json]\n\n"
+     "Copies backups (all, those of a database, or one) to another repository, sealed anew under\n"
+     "its keys. What it has is not copied again: run it again when it was stopped. DIR, by default\n"
+     "/var/tmp, needs room for one shard.\n"},
     {"keys", verb_keys,
      "usage: holdfast repository keys " PLACE " [--output json]\n\n"
      "Lists the data keys: whose they are, when they were made, what wraps them.\n"},

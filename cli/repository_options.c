@@ -17,6 +17,14 @@
     }
 const CommandOption OFFLINE_KEY_ONLY[] = {OFFLINE_KEY, NO_MORE};
 const CommandOption OFFLINE[] = {OFFLINE_REPOSITORY, OFFLINE_KEY, NO_MORE};
+const CommandOption OFFLINE_COPY[] = {
+    OFFLINE_REPOSITORY,
+    OFFLINE_KEY,
+    {"to", VALUE_TEXT, "LOCATION", NULL, "the other repository", NULL, true},
+    {"to-key-file", VALUE_TEXT, "FILE", NULL, "the other repository's key", NULL, true},
+    {"database", VALUE_TEXT, "NAME", NULL, "only backups of this database", NULL, false},
+    {"scratch", VALUE_TEXT, "DIR", NULL, "with room for one shard; default /var/tmp", NULL, false},
+    NO_MORE};
 const CommandOption OFFLINE_DIFF[] = {
     OFFLINE_REPOSITORY,
     OFFLINE_KEY,

@@ -12,6 +12,7 @@ Status verb_destroy_key(Cli *cli, const OfflineOptions *options, Error *error);
 Status verb_check(Cli *cli, const OfflineOptions *options, Error *error);
 Status verb_list(Cli *cli, const OfflineOptions *options, Error *error);
 Status verb_show(Cli *cli, const OfflineOptions *options, Error *error);
+Status verb_copy(Cli *cli, const OfflineOptions *options, Error *error);
 Status verb_diff(Cli *cli, const OfflineOptions *options, Error *error);
 
 // The one object of an answer, in the form that was asked for.

@@ -269,6 +269,25 @@ Status repository_diff(Repository *repository, const DataKey *key, const Manifes
 Status repository_shard_epoch(Repository *repository, const char *shard_id, uint32_t *ret_epoch,
                               Error *error);
 
+// --- copy ---
+typedef struct CopyOptions {
+    const BackupSet *set; // of the source
+    const BackupSet
+        *parent; // of the target: what it has of the shards is not stored again; or NULL
+    const char *scratch_directory; // made, emptied and removed; takes one shard at a time
+    Progress progress;             // of each restore and each publish in turn
+} CopyOptions;
+typedef struct CopyResult {
+    bool is_there_already;
+    int64_t read_bytes, stored_bytes; // from the source, to the target
+} CopyResult;
+// Copies a backup to another repository, sealed anew under the target's keys. The copy has the same
+// ids of backup, database and shards; ret_set is the target's, in the arena. A backup that the
+// target has is not copied again.
+Status repository_copy_backup(Repository *source, Repository *target, const CopyOptions *options,
+                              Arena *arena, BackupSet **ret_set, CopyResult *ret_result,
+                              Error *error);
+
 // --- check and sweep ---
 typedef struct CheckReport {
     int64_t set_count, manifest_count, object_count, extent_count, read_bytes, orphan_count,

@@ -244,6 +244,47 @@ static void test_comparing_two_backups(void **state)
     assert_int_equal(RUN("repository", "diff", FIRST_ID), 2);
 }
 
+static void test_copying_to_another_repository(void **state)
+{
+    Offline *offline = *state;
+    Fixture *fixture = offline->fixture;
+    CLEANUP_FREE char *key = string_format("%s/other-key", fixture->directory);
+    CLEANUP_FREE char *place = string_format("%s/other", fixture->directory);
+    const char *create[] = {"repository", "create-key", "--key-file", key, NULL};
+    const char *init[] = {"repository", "init", "--repository", place, "--key-file", key, NULL};
+    const char *check[] = {"repository", "check", "--repository", place, "--key-file", key, NULL};
+    const char *restore[] = {"restore",     "--offline",  "--target", offline->target,
+                             "--shard=-80", "--backup",   "latest",   "--repository",
+                             place,         "--key-file", key,        NULL};
+    assert_int_equal(run(offline, create), 0);
+    assert_int_equal(RUN("repository", "copy", "--to", place, "--to-key-file", key), 3);
+    assert_says(offline, "there is no repository");
+    assert_int_equal(run(offline, init), 0);
+    assert_int_equal(RUN("repository", "copy", FIRST_ID, "--to", place, "--to-key-file", key,
+                         "--scratch", fixture->directory),
+                     0);
+    assert_says(offline, "copied");
+    source_patch(fixture, "base/1", EXTENT, 10, 7);
+    const char *digest = tree_digest(fixture, fixture->source);
+    assert_ok(fixture, fixture_publish(fixture, offline->shards[0], &offline->shards[0]));
+    write_two_shards(offline, "0197c000-0000-7000-8000-0000000000b3", true);
+    assert_int_equal(RUN("repository", "copy", "--to", place, "--to-key-file", key, "--scratch",
+                         fixture->directory, "--output", "json"),
+                     0);
+    CLEANUP(json_freep) Json *json = NULL;
+    assert_ok(fixture,
+              json_parse(offline->output, strlen(offline->output), &json, &fixture->error));
+    assert_int_equal(json_get_integer(json, "copied_count", -1), 2);
+    // One extent and the maps above it, not the shard again.
+    assert_in_range(json_get_integer(json, "stored_bytes", -1), 1, 2 * EXTENT);
+    assert_int_equal(run(offline, check), 0);
+    assert_int_equal(run(offline, restore), 0);
+    // Both were made at the same second; the newest by id is what "latest" means.
+    assert_string_equal(tree_digest(fixture, offline->target), digest);
+    assert_int_equal(RUN("repository", "copy", "--to", place, "--to-key-file", key), 0);
+    assert_says(offline, "there already");
+}
+
 static void test_rotating_the_wrapping_key(void **state)
 {
     Offline *offline = *state;
@@ -336,6 +377,7 @@ int main(void)
         TEST(test_listing_and_showing),
         TEST(test_showing_more),
         TEST(test_comparing_two_backups),
+        TEST(test_copying_to_another_repository),
         TEST(test_rotating_the_wrapping_key),
         TEST(test_destroying_a_database_s_keys),
         TEST(test_the_check_finds_damage),

@@ -144,7 +144,8 @@ static void test_no_nonce_is_used_twice(void **state)
     Manifest *child = publish_with_faults(fixture, seed);
     write_set(fixture, BACKUP_ID, child);
     write_set(fixture, BACKUP_ID, child);
-    for (int call = 1;; call += 1 + call / 4) { // the sweep makes replacements, also ones that it tries twice
+    for (int call = 1;;
+         call += 1 + call / 4) { // the sweep makes replacements, also ones that it tries twice
         assert_true(call < CALL_COUNT_MAX);
         storage_memory_fail_at(fixture->storage, call, call % 2 == 0);
         Status status = sweep(fixture, child, &swept);

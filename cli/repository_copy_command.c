@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copying backups to another repository, sealed anew.
+#include "cli/backup_selection.h"
+#include "cli/repository_verbs.h"
+#include "common/file.h"
+#include "common/memory.h"
+#include "common/text.h"
+#include "storage/storage_drivers.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct CopyRun {
+    Cli *cli;
+    const OfflineOptions *options;
+    Repository *source, *target;
+    const char *scratch;
+    Json *backups;
+    int64_t copied_count, stored_bytes, read_bytes;
+} CopyRun;
+
+static Status copy_one(CopyRun *run, const BackupSet *set, BackupSet **last, Error *error)
+{
+    OfflineProgress progress;
+    CopyResult result = {0};
+    CopyOptions options = {.set = set, .scratch_directory = run->scratch};
+    // A parent of another database has none of its shards.
+    options.parent = *last;
+    offline_progress_begin(&progress, run->cli, set->backup_id);
+    options.progress = offline_progress_callback(&progress);
+    Status status = repository_copy_backup(run->source, run->target, &options, run->cli->arena,
+                                           last, &result, error);
+    offline_progress_end(&progress);
+    if (status != STATUS_OK) {
+        return error_wrap(error, "copying backup %s", set->backup_id);
+    }
+    Json *item = selection_json(run->cli->arena, set);
+    json_set_text(item, "state", result.is_there_already ? "there already" : "copied");
+    json_set_integer(item, "stored_bytes", result.stored_bytes);
+    json_add(run->backups, item);
+    run->copied_count += result.is_there_already ? 0 : 1;
+    run->stored_bytes += result.stored_bytes;
+    run->read_bytes += result.read_bytes;
+    return STATUS_OK;
+}
+
+// Oldest first, database by database, so that each can refer to the one before.
+static Status copy_all(CopyRun *run, BackupSet **sets, size_t count, Error *error)
+{
+    for (size_t first = 0; first < count; first++) {
+        BackupSet *last = NULL;
+        for (size_t i = first; sets[first] != NULL && i < count; i++) {
+            if (sets[i] == NULL || !text_equal(sets[i]->database_id, sets[first]->database_id)) {
+                continue;
+            }
+            RETURN_IF_ERROR(copy_one(run, sets[i], &last, error));
+            sets[i] = i == first ? sets[i] : NULL;
+        }
+    }
+    return STATUS_OK;
+}
+
+static Status open_target(const OfflineOptions *options, Repository **ret_target, Error *error)
+{
+    CLEANUP(key_wrapper_freep) KeyWrapper *wrapper = NULL;
+    Storage *storage = NULL;
+    RETURN_IF_ERROR(offline_need(options->to, "--to", error));
+    RETURN_IF_ERROR(offline_need(options->to_key_file, "--to-key-file", error));
+    RETURN_IF_ERROR(key_wrapper_open(options->to_key_file, &wrapper, error));
+    RETURN_IF_ERROR(storage_open(options->to, &storage, error));
+    return repository_open(storage, TAKE_PTR(wrapper), ret_target, error);
+}
+
+static Status choose(CopyRun *run, BackupSet ***ret_sets, size_t *ret_count, Error *error)
+{
+    BackupSet **sets = NULL;
+    size_t count = 0;
+    if (run->options->word_count == 0 && run->options->backup == NULL) {
+        return selection_list(run->source, run->options, run->cli->arena, ret_sets, ret_count,
+                              error);
+    }
+    const BackupSet *one = NULL;
+    OfflineOptions options = *run->options;
+    options.backup = options.word_count > 0 ? options.words[0] : options.backup;
+    RETURN_IF_ERROR(selection_find(run->source, &options, run->cli->arena, &one, error));
+    RETURN_IF_ERROR(
+        selection_list(run->source, run->options, run->cli->arena, &sets, &count, error));
+    size_t kept = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (text_equal(sets[i]->backup_id, one->backup_id)) {
+            sets[kept++] = sets[i];
+        }
+    }
+    *ret_sets = sets;
+    *ret_count = kept;
+    return STATUS_OK;
+}
+
+static void print_copy(const CopyRun *run)
+{
+    static const ViewColumn columns[] = {
+        {"BACKUP", "backup", VIEW_TEXT},        {"DATABASE", "database", VIEW_TEXT},
+        {"CREATED", "created_at", VIEW_TIME},   {"COPY", "state", VIEW_TEXT},
+        {"STORED", "stored_bytes", VIEW_BYTES}, {NULL, NULL, VIEW_TEXT},
+    };
+    if (!run->cli->is_json) {
+        output_table(run->cli, run->backups, columns);
+        json_free(run->backups);
+        return;
+    }
+    CLEANUP(json_freep) Json *result = json_new_object();
+    json_set_integer(result, "copied_count", run->copied_count);
+    json_set_integer(result, "stored_bytes", run->stored_bytes);
+    json_set_integer(result, "read_bytes", run->read_bytes);
+    json_set(result, "backups", run->backups);
+    output_json(result);
+}
+
+Status verb_copy(Cli *cli, const OfflineOptions *options, Error *error)
+{
+    CLEANUP(repository_freep) Repository *source = NULL;
+    CLEANUP(repository_freep) Repository *target = NULL;
+    BackupSet **sets = NULL;
+    size_t count = 0;
+    RETURN_IF_ERROR(offline_open(options, &source, error));
+    RETURN_IF_ERROR(open_target(options, &target, error));
+    if (text_equal(repository_id(source), repository_id(target))) {
+        return error_set(error, REASON_INVALID, "--to is the repository itself");
+    }
+    const char *place = options->scratch == NULL ? "/var/tmp" : options->scratch;
+    char *scratch = arena_format(cli->arena, "%s/holdfast-copy-XXXXXX", place);
+    if (mkdtemp(scratch) == NULL) {
+        error_set(error, REASON_PRECONDITION, "nothing can be made in '%s'", place);
+        return error_hint(error, "name a directory with room for one shard: --scratch DIR");
+    }
+    CopyRun run = {.cli = cli,
+                   .options = options,
+                   .source = source,
+                   .target = target,
+                   .scratch = arena_format(cli->arena, "%s/shard", scratch),
+                   .backups = json_new_array()};
+    Status status = choose(&run, &sets, &count, error);
+    if (status == STATUS_OK) {
+        status = copy_all(&run, sets, count, error);
+    }
+    Error ignored = {0};
+    (void)dir_remove_all(scratch, &ignored); // what is left is in a directory of ours
+    print_copy(&run);
+    return status;
+}
