@@ -53,6 +53,8 @@ static Status parse_one(int argument_count, char **arguments, int *index, Offlin
         {"--to", &options->to},
         {"--to-key-file", &options->to_key_file},
         {"--scratch", &options->scratch},
+        {"--sample", &options->sample},
+        {"--state", &options->state_file},
         {"--output", &output},
         {"--shard", &shard},
     };

@@ -19,6 +19,7 @@ typedef struct OfflineOptions {
     const char *confirm;
     const char *to, *to_key_file; // another repository
     const char *scratch;
+    const char *sample, *state_file;
     const char *words[OFFLINE_WORD_COUNT_MAX]; // what is no option
     size_t word_count;
     const char *shards[OFFLINE_SHARD_COUNT_MAX]; // names or ids; none: all

@@ -23,78 +23,6 @@ void verb_print(const Cli *cli, const Json *object)
     }
 }
 
-// --- check ------------------------------------------------------------------------------------
-
-typedef struct CheckOutput {
-    Cli *cli;
-    OfflineProgress *progress;
-    Json *problems;
-} CheckOutput;
-
-static void on_problem(void *context, const char *object, const Error *problem)
-{
-    CheckOutput *output = context;
-    Json *item = json_new_object();
-    json_set_text(item, "object", object);
-    json_set_text(item, "reason", reason_slug(problem->reason));
-    json_set_text(item, "message", problem->message);
-    json_set_text(item, "hint", problem->hint);
-    json_add(output->problems, item);
-    if (!output->cli->is_json) {
-        offline_progress_end(output->progress);
-        (void)printf("%s%s%s: %s\n", colour_begin(output->cli, COLOUR_RED),
-                     reason_slug(problem->reason), colour_end(output->cli, COLOUR_RED),
-                     output_safe(output->cli->arena, problem->message));
-    }
-}
-
-static Json *report_json(const CheckReport *report)
-{
-    Json *json = json_new_object();
-    json_set_integer(json, "backups", report->set_count);
-    json_set_integer(json, "shard_backups", report->manifest_count);
-    json_set_integer(json, "objects", report->object_count);
-    json_set_integer(json, "extents", report->extent_count);
-    json_set_integer(json, "read_bytes", report->read_bytes);
-    json_set_integer(json, "orphans", report->orphan_count);
-    json_set_integer(json, "orphan_bytes", report->orphan_bytes);
-    json_set_integer(json, "problem_count", report->problem_count);
-    return json;
-}
-
-Status verb_check(Cli *cli, const OfflineOptions *options, Error *error)
-{
-    CLEANUP(repository_freep) Repository *repository = NULL;
-    RETURN_IF_ERROR(offline_open(options, &repository, error));
-    OfflineProgress progress;
-    CheckReport report = {0};
-    CheckOutput output = {.cli = cli, .progress = &progress, .problems = json_new_array()};
-    offline_progress_begin(&progress, cli, "checking");
-    Status status = repository_check(repository, offline_progress_callback(&progress), on_problem,
-                                     &output, &report, error);
-    offline_progress_end(&progress);
-    CLEANUP(json_freep) Json *result = report_json(&report);
-    if (cli->is_json) {
-        json_set(result, "problems", output.problems);
-    } else {
-        json_free(output.problems);
-    }
-    RETURN_IF_ERROR(status);
-    verb_print(cli, result);
-    if (report.problem_count > 0) {
-        (void)error_set(error, REASON_OBJECT_CORRUPT, "the repository has %lld problems",
-                        (long long)report.problem_count);
-        return error_hint(error,
-                          "bring the named objects back from a copy of the repository; backups "
-                          "that do not need them still restore");
-    }
-    if (!cli->is_json) {
-        (void)printf("%sEverything that a backup needs is there and sound.%s\n",
-                     colour_begin(cli, COLOUR_GREEN), colour_end(cli, COLOUR_GREEN));
-    }
-    return STATUS_OK;
-}
-
 // --- the group --------------------------------------------------------------------------------
 
 #define PLACE "--repository LOCATION --key-file KEY"
@@ -109,9 +37,12 @@ static const RepositoryVerb VERBS[] = {
      "usage: holdfast repository init " PLACE "\n\n"
      "Creates an empty repository at LOCATION, a directory or file:///directory.\n" KEY_HELP},
     {"check", verb_check,
-     "usage: holdfast repository check " PLACE " [--output json]\n\n"
+     "usage: holdfast repository check " PLACE "\n"
+     "                                [--sample PERCENT] [--state FILE] [--output json]\n\n"
      "Reads and verifies everything that every backup needs: each object is there, is what was\n"
-     "written, and belongs where it is. Exit code 10 when something is not.\n"},
+     "written, and belongs where it is. Exit code 10 when something is not. With --sample only so\n"
+     "many of every 100 packs are read; maps are, and each pack must be there, in any case. FILE\n"
+     "keeps how far it came, so that a check that is stopped goes on there.\n"},
     {"list", verb_list,
      "usage: holdfast repository list " PLACE " [--database NAME]\n"
      "                                [--sizes] [--output json]\n\n"

@@ -17,6 +17,15 @@
     }
 const CommandOption OFFLINE_KEY_ONLY[] = {OFFLINE_KEY, NO_MORE};
 const CommandOption OFFLINE[] = {OFFLINE_REPOSITORY, OFFLINE_KEY, NO_MORE};
+const CommandOption OFFLINE_CHECK[] = {
+    OFFLINE_REPOSITORY,
+    OFFLINE_KEY,
+    {"sample", VALUE_INTEGER, "PERCENT", NULL,
+     "read only so many of every 100 packs; maps are read, and each pack must be there, anyway",
+     NULL, false},
+    {"state", VALUE_TEXT, "FILE", NULL, "keeps how far it came, to go on there when it is stopped",
+     NULL, false},
+    NO_MORE};
 const CommandOption OFFLINE_COPY[] = {
     OFFLINE_REPOSITORY,
     OFFLINE_KEY,

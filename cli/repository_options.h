@@ -8,6 +8,7 @@
 
 extern const CommandOption OFFLINE_KEY_ONLY[];
 extern const CommandOption OFFLINE[];
+extern const CommandOption OFFLINE_CHECK[];
 extern const CommandOption OFFLINE_COPY[];
 extern const CommandOption OFFLINE_DIFF[];
 extern const CommandOption ROTATE_DATA_KEY[];

@@ -292,13 +292,27 @@ Status repository_copy_backup(Repository *source, Repository *target, const Copy
 typedef struct CheckReport {
     int64_t set_count, manifest_count, object_count, extent_count, read_bytes, orphan_count,
         orphan_bytes;
+    int64_t unread_count; // packs that are there and that a sample left out
     int64_t problem_count;
 } CheckReport;
-// Reads and authenticates everything reachable from every set. `on_problem` hears each problem; the
+typedef struct CheckOptions {
+    Progress progress;
+    void (*on_problem)(void *context, const char *object, const Error *problem); // or NULL
+    // Called after each shard, with the report up to it: where a check that is stopped may go on.
+    void (*on_shard)(void *context, const char *shard_id, const CheckReport *report); // or NULL
+    void *context;
+    const char *after_shard_id; // leaves out the shards up to this one; NULL: none
+    int sample_percent; // reads about so many of every 100 packs, chosen at random; 0: all. Maps
+                        // are walked, and every pack must be there, in any case
+} CheckOptions;
+// Reads and authenticates everything reachable from every set, and compares each manifest with what
+// its children say of it. `on_problem` hears each problem; the
 // status is OK when the check itself could run to the end.
 Status repository_check(Repository *repository, Progress progress,
                         void (*on_problem)(void *context, const char *object, const Error *problem),
                         void *context, CheckReport *ret_report, Error *error);
+Status repository_check_with(Repository *repository, const CheckOptions *options,
+                             CheckReport *ret_report, Error *error);
 
 // Deletes a shard's manifests that are not in `keep`, then its packs that no kept manifest reaches,
 // and makes packs smaller of which kept manifests need less than half: what is needed is written to

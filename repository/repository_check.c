@@ -24,9 +24,7 @@ typedef struct CheckEntry {
 
 typedef struct Check {
     Repository *repository;
-    Progress progress;
-    void (*on_problem)(void *context, const char *object, const Error *problem);
-    void *context;
+    const CheckOptions *options;
     CheckReport report;
     CheckEntry *entries;
     size_t entry_count, entry_capacity;
@@ -43,8 +41,8 @@ static void report_problem(void *context, const char *object, const Error *probl
 {
     Check *check = context;
     check->report.problem_count++;
-    if (check->on_problem != NULL) {
-        check->on_problem(check->context, object, problem);
+    if (check->options->on_problem != NULL) {
+        check->options->on_problem(check->options->context, object, problem);
     }
 }
 
@@ -66,9 +64,9 @@ static Status tolerate(Check *check, Status status, const char *object, Error *e
 static Status step(Check *check, int64_t bytes, Error *error)
 {
     check->done_bytes += bytes;
-    if (check->progress.on_progress != NULL &&
-        !check->progress.on_progress(check->progress.context, check->done_bytes,
-                                     check->total_bytes)) {
+    const Progress *progress = &check->options->progress;
+    if (progress->on_progress != NULL &&
+        !progress->on_progress(progress->context, check->done_bytes, check->total_bytes)) {
         return error_set(error, REASON_CANCELED, "the check was canceled");
     }
     return STATUS_OK;
@@ -145,6 +143,25 @@ static int compare_entries(const void *a, const void *b)
 
 // --- one shard --------------------------------------------------------------------------------
 
+// A manifest that a set names must be the one that its children say they were made from.
+static Status check_lineage(const Check *check, const Manifest *manifest, Error *error)
+{
+    CheckEntry key = {0};
+    if (manifest->parent_id[0] == '\0' || strlen(manifest->parent_id) >= MANIFEST_ID_SIZE) {
+        return STATUS_OK;
+    }
+    memcpy(key.shard_id, manifest->shard_id, UUID_TEXT_SIZE);
+    memcpy(key.manifest_id, manifest->parent_id, strlen(manifest->parent_id) + 1);
+    const CheckEntry *parent =
+        bsearch(&key, check->entries, check->entry_count, sizeof(*check->entries), compare_entries);
+    if (parent == NULL || strcmp(parent->manifest_digest, manifest->parent_digest) == 0) {
+        return STATUS_OK; // retention may have removed it: a backup does not need its parent
+    }
+    return error_set(error, REASON_OBJECT_CORRUPT,
+                     "manifest '%s' was made from another manifest '%s' than the one that is there",
+                     manifest->id, manifest->parent_id);
+}
+
 static Status check_manifest(Check *check, const CheckEntry *entry, Error *error)
 {
     CLEANUP(arena_freep) Arena *arena = arena_new();
@@ -157,6 +174,7 @@ static Status check_manifest(Check *check, const CheckEntry *entry, Error *error
         return error_set(error, REASON_OBJECT_CORRUPT,
                          "manifest '%s' is not the one that its backup names", manifest->id);
     }
+    RETURN_IF_ERROR(check_lineage(check, manifest, error));
     const ShardScope *scope = NULL;
     RETURN_IF_ERROR(scopes_get(&check->scopes, check->repository, &key, manifest, &scope, error));
     return reach_add(check->reach, scope, manifest, error);
@@ -233,11 +251,28 @@ static Status check_pack(Check *check, const StorageObject *object, const Reache
     return STATUS_OK;
 }
 
+static bool is_sampled(const Check *check)
+{
+    uint32_t chance = 0;
+    if (check->options->sample_percent == 0) {
+        return true;
+    }
+    crypto_random(&chance, sizeof(chance));
+    return (int)(chance % 100) < check->options->sample_percent;
+}
+
 // A pack is followed by its replacements. An older one beside a newer one that is whole is left
 // over: a sweep ended early. It is checked all the same, because a restore reads the pack first.
 static Status visit_reached(Check *check, const StorageObject *object, ReachedPack *pack,
                             uint32_t number, Error *error)
 {
+    if (!is_sampled(check)) {
+        check->report.unread_count++;
+        check->report.object_count++;
+        pack->is_seen = true;
+        pack->seen_bytes = object->size_bytes;
+        return STATUS_OK;
+    }
     Status status = check_pack(check, object, pack, number, error);
     if (status == STATUS_NOT_FOUND) {
         // A sweep replaced it since it was listed; find_unseen looks for what is there instead.
@@ -406,15 +441,24 @@ static Status run_check(Check *check, Error *error)
     if (check->entry_count > 0) {
         qsort(check->entries, check->entry_count, sizeof(*check->entries), compare_entries);
     }
+    const CheckOptions *options = check->options;
     for (size_t first = 0; first < check->entry_count;) {
+        char shard_id[UUID_TEXT_SIZE];
+        memcpy(shard_id, check->entries[first].shard_id, UUID_TEXT_SIZE);
+        if (options->after_shard_id != NULL && strcmp(shard_id, options->after_shard_id) <= 0) {
+            first++;
+            continue;
+        }
         RETURN_IF_ERROR(check_shard(check, &first, error));
+        if (options->on_shard != NULL) {
+            options->on_shard(options->context, shard_id, &check->report);
+        }
     }
     return each_object(check, "shards/", find_orphan, error);
 }
 
-Status repository_check(Repository *repository, Progress progress,
-                        void (*on_problem)(void *context, const char *object, const Error *problem),
-                        void *context, CheckReport *ret_report, Error *error)
+Status repository_check_with(Repository *repository, const CheckOptions *options,
+                             CheckReport *ret_report, Error *error)
 {
     if (repository->wrapper == NULL) {
         error_set(error, REASON_KEY_MISSING, "the check needs the repository's key file");
@@ -422,9 +466,7 @@ Status repository_check(Repository *repository, Progress progress,
     }
     Check check = {
         .repository = repository,
-        .progress = progress,
-        .on_problem = on_problem,
-        .context = context,
+        .options = options,
         .pack = mem_alloc(PACK_SIZE_MAX),
         .plain = mem_alloc(BLOB_SIZE_MAX),
         .refs = mem_alloc_array(PACK_BLOB_COUNT_MAX, sizeof(Ref)),
@@ -439,4 +481,13 @@ Status repository_check(Repository *repository, Progress progress,
         *ret_report = check.report;
     }
     return status;
+}
+
+Status repository_check(Repository *repository, Progress progress,
+                        void (*on_problem)(void *context, const char *object, const Error *problem),
+                        void *context, CheckReport *ret_report, Error *error)
+{
+    const CheckOptions options = {
+        .progress = progress, .on_problem = on_problem, .context = context};
+    return repository_check_with(repository, &options, ret_report, error);
 }

@@ -348,6 +348,34 @@ static void test_the_check_finds_damage(void **state)
     assert_int_not_equal(access(offline->target, F_OK), 0);
 }
 
+// Stopped after its first shard, a check goes on behind it and counts both.
+static void test_a_check_goes_on_where_it_was(void **state)
+{
+    Offline *offline = *state;
+    CLEANUP_FREE char *file = string_format("%s/state", offline->fixture->directory);
+    const char *pack = object_key(offline->fixture, "shards/" OTHER_SHARD_ID "/packs/", 0);
+    CLEANUP_FREE char *text =
+        string_format("{\"repository_id\":\"%s\",\"shard_id\":\"%s\",\"extents\":1000,"
+                      "\"problem_count\":0}",
+                      repository_id(offline->fixture->repository), SHARD_ID);
+    assert_ok(offline->fixture,
+              file_write_atomic(file, text, strlen(text), 0600, &offline->fixture->error));
+    assert_int_equal(RUN("repository", "check", "--state", file, "--output", "json"), 0);
+    assert_says(offline, "\"extents\": 1003");
+    assert_int_not_equal(access(file, F_OK), 0);
+    object_flip(offline->fixture, pack, 5000);
+    assert_int_equal(RUN("repository", "check", "--state", file), 10);
+    assert_ok(offline->fixture, file_write_atomic(file, "{}", 2, 0600, &offline->fixture->error));
+    assert_int_equal(RUN("repository", "check", "--state", file), 5);
+    assert_int_equal(RUN("repository", "check", "--sample", "0"), 2);
+    assert_int_equal(RUN("repository", "check", "--sample", "100"), 10);
+    // Reading no data it still finds what is not there.
+    assert_ok(offline->fixture,
+              storage_remove(offline->fixture->storage, pack, &offline->fixture->error));
+    assert_int_equal(RUN("repository", "check", "--sample", "1"), 10);
+    assert_says(offline, pack);
+}
+
 static void test_making_a_repository(void **state)
 {
     Offline *offline = *state;
@@ -380,6 +408,7 @@ int main(void)
         TEST(test_copying_to_another_repository),
         TEST(test_rotating_the_wrapping_key),
         TEST(test_destroying_a_database_s_keys),
+        TEST(test_a_check_goes_on_where_it_was),
         TEST(test_the_check_finds_damage),
         TEST(test_making_a_repository),
     };

@@ -169,6 +169,20 @@ static void test_attack_a_deleted_set_put_back(void **state)
     assert_non_null(strstr(fixture->error.message, old_pack));
 }
 
+// A manifest that its children do not know: the chain of digests back to the seed is broken.
+static void test_attack_another_parent(void **state)
+{
+    Fixture *fixture = *state;
+    Manifest *seed = publish(fixture, NULL, 1);
+    Manifest forged = *seed;
+    forged.digest[0] = forged.digest[0] == '0' ? '1' : '0';
+    Manifest *child = publish(fixture, &forged, 2);
+    write_set(fixture, BACKUP_ID, seed);
+    assert_int_equal(check(fixture).count, 0);
+    write_set(fixture, NEWER_BACKUP_ID, child);
+    assert_check_finds(fixture, REASON_OBJECT_CORRUPT);
+}
+
 // --- of another database ----------------------------------------------------------------------
 
 static void test_attack_objects_of_another_database(void **state)
@@ -340,6 +354,7 @@ int main(void)
         TEST(test_attack_an_old_manifest_under_a_newer_name),
         TEST(test_attack_an_old_set_under_a_newer_name),
         TEST(test_attack_a_deleted_set_put_back),
+        TEST(test_attack_another_parent),
         TEST(test_attack_objects_of_another_database),
         TEST(test_attack_a_wrapped_key_of_another_database),
         TEST(test_attack_an_old_data_key_under_a_newer_name),
