@@ -21,7 +21,7 @@ STATE = os.path.realpath(os.environ.get("HOLDFAST_DEV_STATE") or os.path.join(RO
 RESULTS = os.path.join(ROOT, "test-results")
 PYTHON = "/usr/bin/python3"
 # The engines' tests spend their time in database servers, which are not built with sanitizers.
-LONG_WITH_SANITIZERS = "^test_engine_(mariadb|mysql|postgresql.*)$"
+LONG_WITH_SANITIZERS = "^test_engine_((mariadb|mysql)(_failures)?|postgresql(_source)?)$"
 STAGES = ["lint", "build", "unit", "conformance", "integration", "asan", "e2e", "browser"]
 FORMATTER_VERSION = 14
 # Most of a test's time is waiting: for a schedule, a server's start, a disk. More of them than cores keep these busy.
