@@ -147,6 +147,34 @@ static const ViewColumn REPOSITORY_COLUMNS[] = {{"REPOSITORY", "name", VIEW_TEXT
     "With --repository LOCATION --key-file FILE it is offline: the backups in a "                  \
     "repository, without a server; see --help with both."
 
+// What a policy keeps; a backup that any of them keeps stays.
+#define KEEP_OPTIONS                                                                               \
+    {"keep-last", VALUE_INTEGER, "N", "retention.keep_last", "keep the newest so many backups",    \
+     NULL,        false},                                                                          \
+        {"keep-for",                                                                               \
+         VALUE_DURATION,                                                                           \
+         "DURATION",                                                                               \
+         "retention.keep_for",                                                                     \
+         "keep every backup younger than this",                                                    \
+         NULL,                                                                                     \
+         false},                                                                                   \
+        {"keep-hourly",                                                                            \
+         VALUE_INTEGER,                                                                            \
+         "N",                                                                                      \
+         "retention.keep_hourly",                                                                  \
+         "keep the newest backup of each of the last so many hours that have one",                 \
+         NULL,                                                                                     \
+         false},                                                                                   \
+        {"keep-daily",        VALUE_INTEGER, "N",  "retention.keep_daily",                         \
+         "the same for days", NULL,          false},                                               \
+        {"keep-weekly",        VALUE_INTEGER, "N",  "retention.keep_weekly",                       \
+         "the same for weeks", NULL,          false},                                              \
+        {"keep-monthly",        VALUE_INTEGER, "N",  "retention.keep_monthly",                     \
+         "the same for months", NULL,          false},                                             \
+    {                                                                                              \
+        "keep-yearly", VALUE_INTEGER, "N", "retention.keep_yearly", "the same for years", NULL,    \
+            false                                                                                  \
+    }
 static const CommandOption POLICY_CREATE[] = {
     {"schedule", VALUE_TEXT, "CRON", "schedule",
      "five cron fields, or @hourly @daily @weekly @monthly", "@hourly @daily @weekly @monthly",
@@ -154,10 +182,7 @@ static const CommandOption POLICY_CREATE[] = {
     {"repository", VALUE_TEXT, "NAME", "repository", "where its backups go", NULL, true},
     {"time-zone", VALUE_TEXT, "ZONE", "time_zone",
      "IANA name of the schedule's time zone; default UTC", NULL, false},
-    {"keep-last", VALUE_INTEGER, "N", "retention.keep_last", "keep the newest so many backups",
-     NULL, false},
-    {"keep-for", VALUE_DURATION, "DURATION", "retention.keep_for",
-     "keep every backup younger than this", NULL, false},
+    KEEP_OPTIONS,
     {"full-read-every", VALUE_INTEGER, "N", "full_read_every",
      "every so many generations, read all of the data instead of what was written; default 10",
      NULL, false},
@@ -170,10 +195,7 @@ static const CommandOption POLICY_UPDATE[] = {
     {"repository", VALUE_TEXT, "NAME", "repository", "where its backups go", NULL, false},
     {"time-zone", VALUE_TEXT, "ZONE", "time_zone", "IANA name of the schedule's time zone", NULL,
      false},
-    {"keep-last", VALUE_INTEGER, "N", "retention.keep_last", "keep the newest so many backups",
-     NULL, false},
-    {"keep-for", VALUE_DURATION, "DURATION", "retention.keep_for",
-     "keep every backup younger than this", NULL, false},
+    KEEP_OPTIONS,
     {"full-read-every", VALUE_INTEGER, "N", "full_read_every",
      "every so many generations, read all of the data instead of what was written", NULL, false},
     {"if-match", VALUE_HEADER, "ETAG", "If-Match", "only when the etag is still this one", NULL,
@@ -210,6 +232,13 @@ static const CommandOption BACKUP_START[] = {
     {"note", VALUE_TEXT, "TEXT", "note", "for people", NULL, false},
     {"wait", VALUE_FLAG, NULL, NULL, "show its progress and end with its outcome", NULL, false},
     NO_MORE};
+static const CommandOption BACKUP_PIN[] = {
+    {"until", VALUE_TEXT, "TIME", "until",
+     "RFC 3339 moment at which the pin ends; default: when it is unpinned", NULL, false},
+    {"note", VALUE_TEXT, "TEXT", "note", "why, for people", NULL, false},
+    NO_MORE};
+static const CommandOption BACKUP_HOLD[] = {
+    {"note", VALUE_TEXT, "TEXT", "note", "who asked for it and why", NULL, false}, NO_MORE};
 static const CommandOption BACKUP_LIST[] = {
     {"database", VALUE_TEXT, "NAME", "database", "of one database", NULL, false},
     {"state", VALUE_TEXT, "STATE", "state", "in one state",
@@ -226,6 +255,8 @@ static const ViewColumn BACKUP_COLUMNS[] = {{"BACKUP", "id", VIEW_TEXT},
                                             {"NEW", "new_bytes", VIEW_BYTES},
                                             {"STORED", "stored_bytes", VIEW_BYTES},
                                             {"POLICY", "policy", VIEW_TEXT},
+                                            {"PINNED", "is_pinned", VIEW_YES},
+                                            {"HELD", "is_held", VIEW_YES},
                                             NO_MORE_COLUMNS};
 static const ViewColumn SHARD_BACKUP_COLUMNS[] = {
     {"SHARD", "shard", VIEW_TEXT},
@@ -593,6 +624,38 @@ const Command COMMANDS[] = {
      .path = "/v1/backups/{BACKUP}",
      .arguments = {BACKUP_ARGUMENT},
      .done = "deleted"},
+    {.group = "backup",
+     .verb = "pin",
+     .summary = "Keep a backup whatever its policy says",
+     .method = "POST",
+     .path = "/v1/backups/{BACKUP}/pin",
+     .arguments = {BACKUP_ARGUMENT},
+     .options = BACKUP_PIN,
+     .done = "pinned",
+     .details = "Pinning it again replaces time and note. A pinned backup cannot be deleted."},
+    {.group = "backup",
+     .verb = "unpin",
+     .summary = "Let the policy decide about a backup again",
+     .method = "POST",
+     .path = "/v1/backups/{BACKUP}/unpin",
+     .arguments = {BACKUP_ARGUMENT},
+     .done = "unpinned"},
+    {.group = "backup",
+     .verb = "hold",
+     .summary = "Put a backup on legal hold: nothing deletes it until it is released",
+     .method = "POST",
+     .path = "/v1/backups/{BACKUP}/hold",
+     .arguments = {BACKUP_ARGUMENT},
+     .options = BACKUP_HOLD,
+     .done = "held"},
+    {.group = "backup",
+     .verb = "release",
+     .summary = "End the legal hold of a backup",
+     .method = "POST",
+     .path = "/v1/backups/{BACKUP}/release",
+     .arguments = {BACKUP_ARGUMENT},
+     .options = BACKUP_HOLD,
+     .done = "released"},
 
     {.group = "restore",
      .verb = "create",

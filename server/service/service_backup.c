@@ -163,6 +163,12 @@ static Status refuse_deletion(StoreBackupDeletion outcome, const char *user_id, 
     case STORE_BACKUP_DELETION_PARENT:
         error_set(error, REASON_IN_USE, "running backup '%s' starts from the backup", user_id);
         return error_hint(error, "wait for its end, or cancel it");
+    case STORE_BACKUP_DELETION_HELD:
+        error_set(error, REASON_BACKUP_HELD, "the backup is on legal hold");
+        return error_hint(error, "nothing deletes it until an administrator releases it");
+    case STORE_BACKUP_DELETION_PINNED:
+        error_set(error, REASON_BACKUP_PINNED, "the backup is pinned");
+        return error_hint(error, "unpin it first");
     case STORE_BACKUP_DELETION_BEGUN:
     default:
         return STATUS_OK;

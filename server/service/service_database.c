@@ -222,6 +222,17 @@ static Status check_uses(const StoreRows *uses, const char *name, bool is_forced
                   store_value(uses, 0, "active_restore_id"), name);
         return error_hint(error, "stop it, or wait for its end");
     }
+    const char *kept_id = store_value(uses, 0, "kept_backup_id");
+    if (kept_id != NULL && store_boolean(uses, 0, "is_held")) {
+        error_set(error, REASON_BACKUP_HELD, "backup '%s' of database '%s' is on legal hold",
+                  kept_id, name);
+        return error_hint(error, "nothing deletes it until an administrator releases it");
+    }
+    if (kept_id != NULL) {
+        error_set(error, REASON_BACKUP_PINNED, "backup '%s' of database '%s' is pinned", kept_id,
+                  name);
+        return error_hint(error, "unpin it first");
+    }
     int64_t backup_count = store_integer(uses, 0, "backup_count", 0);
     if (backup_count > 0 && !is_forced) {
         error_set(error, REASON_IN_USE, "database '%s' has %lld backups", name,

@@ -8,10 +8,37 @@
 #include "server/store/store_repository.h"
 
 #define DESCRIPTOR (&holdfast__v1__policy__descriptor)
-#define KEEP_LAST_MAX 100000
 #define FULL_READ_EVERY_DEFAULT 10
 #define FULL_READ_EVERY_MAX 1000
+#define KEEP_COUNT_MAX 100000
 #define KEEP_FOR_SECONDS_MAX (100LL * 366 * 86400)
+
+static Status retention_from_message(const Holdfast__V1__Retention *retention, StorePolicy *row,
+                                     Error *error)
+{
+    static const Holdfast__V1__Retention NONE = HOLDFAST__V1__RETENTION__INIT;
+    retention = retention != NULL ? retention : &NONE;
+    const struct {
+        const char *field;
+        int32_t count;
+        int *ret_count;
+    } keeps[] = {{"keep_last", retention->keep_last, &row->keep_last},
+                 {"keep_hourly", retention->keep_hourly, &row->keep_hourly},
+                 {"keep_daily", retention->keep_daily, &row->keep_daily},
+                 {"keep_weekly", retention->keep_weekly, &row->keep_weekly},
+                 {"keep_monthly", retention->keep_monthly, &row->keep_monthly},
+                 {"keep_yearly", retention->keep_yearly, &row->keep_yearly}};
+    for (size_t i = 0; i < ARRAY_COUNT(keeps); i++) {
+        if (keeps[i].count < 0 || keeps[i].count > KEEP_COUNT_MAX) {
+            error_set(error, REASON_INVALID, "%s is %d", keeps[i].field, keeps[i].count);
+            error_field(error, "policy.retention.%s", keeps[i].field);
+            return error_hint(error, "use 0 (no such rule) to %d", KEEP_COUNT_MAX);
+        }
+        *keeps[i].ret_count = keeps[i].count;
+    }
+    return check_duration("policy.retention.keep_for", retention->keep_for, 0, KEEP_FOR_SECONDS_MAX,
+                          0, &row->keep_for_us, error);
+}
 
 // Checks what a policy is to be and computes its next slot. `row` has id and database_id already.
 static Status policy_from_message(Service *service, ServiceCall *call,
@@ -34,16 +61,7 @@ static Status policy_from_message(Service *service, ServiceCall *call,
     char *etag = arena_alloc(call->arena, 17);
     service_new_etag(etag);
     row->etag = etag;
-    const Holdfast__V1__Retention *retention = body->retention;
-    row->keep_last = retention != NULL ? retention->keep_last : 0;
-    if (row->keep_last < 0 || row->keep_last > KEEP_LAST_MAX) {
-        error_set(error, REASON_INVALID, "keep_last is %d", row->keep_last);
-        error_field(error, "policy.retention.keep_last");
-        return error_hint(error, "use 0 (no such rule) to %d", KEEP_LAST_MAX);
-    }
-    RETURN_IF_ERROR(check_duration("policy.retention.keep_for",
-                                   retention != NULL ? retention->keep_for : NULL, 0,
-                                   KEEP_FOR_SECONDS_MAX, 0, &row->keep_for_us, error));
+    RETURN_IF_ERROR(retention_from_message(body->retention, row, error));
     RETURN_IF_ERROR(store_repository_use(transaction, call->arena, "policy.repository",
                                          body->repository, &row->repository_id, error));
     int64_t now_us = 0;
@@ -146,10 +164,17 @@ enum {
     MASK_SCHEDULE = 1,
     MASK_TIME_ZONE = 2,
     MASK_REPOSITORY = 4,
-    MASK_KEEP_LAST = 8,
-    MASK_KEEP_FOR = 16,
-    MASK_PAUSED = 32,
-    MASK_FULL_READ = 64
+    MASK_PAUSED = 8,
+    MASK_KEEP_LAST = 16,
+    MASK_KEEP_FOR = 32,
+    MASK_KEEP_HOURLY = 64,
+    MASK_KEEP_DAILY = 128,
+    MASK_KEEP_WEEKLY = 256,
+    MASK_KEEP_MONTHLY = 512,
+    MASK_KEEP_YEARLY = 1024,
+    MASK_FULL_READ = 2048,
+    MASK_RETENTION = MASK_KEEP_LAST | MASK_KEEP_FOR | MASK_KEEP_HOURLY | MASK_KEEP_DAILY |
+                     MASK_KEEP_WEEKLY | MASK_KEEP_MONTHLY | MASK_KEEP_YEARLY
 };
 static const MaskField MASK[] = {{"database", 0},
                                  {"name", 0},
@@ -157,28 +182,46 @@ static const MaskField MASK[] = {{"database", 0},
                                  {"schedule", MASK_SCHEDULE},
                                  {"time_zone", MASK_TIME_ZONE},
                                  {"repository", MASK_REPOSITORY},
-                                 {"retention", MASK_KEEP_LAST | MASK_KEEP_FOR},
+                                 {"retention", MASK_RETENTION},
                                  {"retention.keep_last", MASK_KEEP_LAST},
                                  {"retention.keep_for", MASK_KEEP_FOR},
+                                 {"retention.keep_hourly", MASK_KEEP_HOURLY},
+                                 {"retention.keep_daily", MASK_KEEP_DAILY},
+                                 {"retention.keep_weekly", MASK_KEEP_WEEKLY},
+                                 {"retention.keep_monthly", MASK_KEEP_MONTHLY},
+                                 {"retention.keep_yearly", MASK_KEEP_YEARLY},
                                  {"is_paused", MASK_PAUSED},
                                  {"full_read_every", MASK_FULL_READ}};
 
-static void merge(Holdfast__V1__Policy *policy, const Holdfast__V1__Policy *body, unsigned bits)
+static void merge_retention(Holdfast__V1__Retention *retention, const Holdfast__V1__Retention *body,
+                            unsigned bits)
 {
     Holdfast__V1__Retention none = HOLDFAST__V1__RETENTION__INIT;
-    const Holdfast__V1__Retention *retention = body->retention != NULL ? body->retention : &none;
+    body = body != NULL ? body : &none;
+    const struct {
+        unsigned bit;
+        int32_t from, *to;
+    } counts[] = {{MASK_KEEP_LAST, body->keep_last, &retention->keep_last},
+                  {MASK_KEEP_HOURLY, body->keep_hourly, &retention->keep_hourly},
+                  {MASK_KEEP_DAILY, body->keep_daily, &retention->keep_daily},
+                  {MASK_KEEP_WEEKLY, body->keep_weekly, &retention->keep_weekly},
+                  {MASK_KEEP_MONTHLY, body->keep_monthly, &retention->keep_monthly},
+                  {MASK_KEEP_YEARLY, body->keep_yearly, &retention->keep_yearly}};
+    for (size_t i = 0; i < ARRAY_COUNT(counts); i++) {
+        *counts[i].to = (bits & counts[i].bit) != 0 ? counts[i].from : *counts[i].to;
+    }
+    retention->keep_for = (bits & MASK_KEEP_FOR) != 0 ? body->keep_for : retention->keep_for;
+}
+
+static void merge(Holdfast__V1__Policy *policy, const Holdfast__V1__Policy *body, unsigned bits)
+{
     policy->schedule = (bits & MASK_SCHEDULE) != 0 ? body->schedule : policy->schedule;
     policy->time_zone = (bits & MASK_TIME_ZONE) != 0 ? body->time_zone : policy->time_zone;
     policy->repository = (bits & MASK_REPOSITORY) != 0 ? body->repository : policy->repository;
     policy->is_paused = (bits & MASK_PAUSED) != 0 ? body->is_paused : policy->is_paused;
     policy->full_read_every =
         (bits & MASK_FULL_READ) != 0 ? body->full_read_every : policy->full_read_every;
-    if ((bits & MASK_KEEP_LAST) != 0) {
-        policy->retention->keep_last = retention->keep_last;
-    }
-    if ((bits & MASK_KEEP_FOR) != 0) {
-        policy->retention->keep_for = retention->keep_for;
-    }
+    merge_retention(policy->retention, body->retention, bits);
 }
 
 typedef struct PolicyChange {

@@ -6,6 +6,7 @@
 #include "server/service/service_internal.h"
 #include "server/store/store_backup.h"
 #include "server/store/store_policy.h"
+#include "server/store/store_work_retention.h"
 
 #define RUN_COUNT_DEFAULT 5
 #define RUN_COUNT_MAX 100
@@ -61,6 +62,25 @@ Status service_preview_schedule(Service *service, ServiceCall *call,
     return STATUS_OK;
 }
 
+static Holdfast__V1__RetentionVerdict *verdict_message(Arena *arena, const RetentionBackup *backup)
+{
+    Holdfast__V1__RetentionVerdict *verdict = (Holdfast__V1__RetentionVerdict *)message_new(
+        arena, &holdfast__v1__retention_verdict__descriptor);
+    verdict->backup_id = arena_string(arena, backup->id);
+    verdict->checkpoint_at = service_timestamp(arena, backup->checkpoint_us);
+    verdict->is_kept = backup->is_kept;
+    verdict->why = arena_string(arena, backup->why);
+    verdict->stored_bytes = backup->stored_bytes;
+    verdict->kept_by = arena_alloc_array(arena, RETENTION_KEEPER_COUNT, sizeof(char *));
+    for (RetentionKeeper keeper = 0; keeper < RETENTION_KEEPER_COUNT; keeper++) {
+        if ((backup->kept_by & (1U << keeper)) != 0) {
+            verdict->kept_by[verdict->n_kept_by++] =
+                arena_string(arena, retention_keeper_word(keeper));
+        }
+    }
+    return verdict;
+}
+
 Status service_preview_retention(Service *service, ServiceCall *call,
                                  const ProtobufCMessage *message, ProtobufCMessage **ret_response,
                                  Error *error)
@@ -72,20 +92,14 @@ Status service_preview_retention(Service *service, ServiceCall *call,
     RETURN_IF_ERROR(store_begin(service->store, &transaction, error));
     StoreRows policy;
     StoreRows rows;
-    ProtobufCMessage *policy_message = NULL;
     int64_t now_us = 0;
     RETURN_IF_ERROR(store_policy_get(transaction, call->arena, request->database, request->policy,
                                      false, &policy, error));
-    RETURN_IF_ERROR(service_answer_one(call, &policy, &holdfast__v1__policy__descriptor,
-                                       &policy_message, error));
-    RETURN_IF_ERROR(store_backup_retention(transaction, call->arena, store_value(&policy, 0, "id"),
-                                           &rows, error));
+    const char *policy_id = store_value(&policy, 0, "id");
+    RETURN_IF_ERROR(store_retention_rule(transaction, call->arena, policy_id, &policy, error));
+    RETURN_IF_ERROR(store_backup_retention(transaction, call->arena, policy_id, &rows, error));
     RETURN_IF_ERROR(store_now(transaction, &now_us, error));
-    const Holdfast__V1__Retention *retention =
-        ((const Holdfast__V1__Policy *)policy_message)->retention;
-    RetentionRule rule = {.keep_last = retention->keep_last,
-                          .keep_for_us = retention->keep_for->seconds * US_PER_SECOND +
-                                         retention->keep_for->nanos / 1000};
+    RetentionRule rule = retention_rule(&policy, 0);
     RetentionBackup *backups = retention_backups(&rows, call->arena);
     retention_decide(call->arena, &rule, now_us, backups, (size_t)rows.count);
     Holdfast__V1__PreviewRetentionResponse *response =
@@ -95,14 +109,7 @@ Status service_preview_retention(Service *service, ServiceCall *call,
     response->verdicts =
         arena_alloc_array(call->arena, response->n_verdicts + 1, sizeof(*response->verdicts));
     for (size_t i = 0; i < response->n_verdicts; i++) {
-        Holdfast__V1__RetentionVerdict *verdict = (Holdfast__V1__RetentionVerdict *)message_new(
-            call->arena, &holdfast__v1__retention_verdict__descriptor);
-        verdict->backup_id = arena_string(call->arena, backups[i].id);
-        verdict->checkpoint_at = service_timestamp(call->arena, backups[i].checkpoint_us);
-        verdict->is_kept = backups[i].is_kept;
-        verdict->why = arena_string(call->arena, backups[i].why);
-        verdict->stored_bytes = backups[i].stored_bytes;
-        response->verdicts[i] = verdict;
+        response->verdicts[i] = verdict_message(call->arena, &backups[i]);
     }
     *ret_response = &response->base;
     return STATUS_OK;

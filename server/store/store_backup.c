@@ -9,27 +9,30 @@
 
 #include <assert.h>
 
-#define VIEW                                                                                       \
-    "SELECT b.id, d.name AS database, r.name AS repository, coalesce(p.name, '') AS policy, "      \
-    "b.trigger, b.state, b.slot_at, b.created_at, b.started_at, b.finished_at, b.checkpoint_at, "  \
-    "b.checkpoint_skew, b.reason, b.message, b.note, s.shard_count, s.committed_count, "           \
-    "s.failed_count, s.size_bytes, s.new_bytes, s.stored_bytes, s.received_bytes, s.generation, "  \
-    "CASE WHEN b.state = 'succeeded' THEN 1 ELSE s.progress END AS progress, "                     \
-    "b.created_at AS page_key_1, b.id AS page_key_2 "                                              \
-    "FROM backups b JOIN databases d ON d.id = b.database_id "                                     \
-    "JOIN repositories r ON r.id = b.repository_id LEFT JOIN policies p ON p.id = b.policy_id "    \
-    "LEFT JOIN LATERAL (SELECT count(*)::int AS shard_count, "                                     \
-    "(count(*) FILTER (WHERE sb.state = 'committed'))::int AS committed_count, "                   \
-    "(count(*) FILTER (WHERE sb.state = 'failed'))::int AS failed_count, "                         \
-    "(sum(sb.size_bytes) FILTER (WHERE sb.state = 'committed'))::bigint AS size_bytes, "           \
-    "(sum(sb.new_bytes) FILTER (WHERE sb.state = 'committed'))::bigint AS new_bytes, "             \
-    "(sum(sb.stored_bytes) FILTER (WHERE sb.state = 'committed'))::bigint AS stored_bytes, "       \
-    "sum(CASE WHEN sb.state = 'committed' THEN sb.received_bytes ELSE "                            \
-    "coalesce(a.received_bytes, 0) END)::bigint AS received_bytes, "                               \
-    "coalesce(max(sb.generation), 0) AS generation, "                                              \
-    "coalesce(avg(" STORE_SHARD_PROGRESS(                                                          \
-        "sb", "a") "), 0)::double precision AS progress "                                          \
-                   "FROM shard_backups sb " STORE_CURRENT_ATTEMPT(                                 \
+#define VIEW                                                                                              \
+    "SELECT b.id, d.name AS database, r.name AS repository, coalesce(p.name, '') AS policy, "             \
+    "b.trigger, b.state, b.slot_at, b.created_at, b.started_at, b.finished_at, b.checkpoint_at, "         \
+    "b.checkpoint_skew, b.reason, b.message, b.note, b.held_at IS NOT NULL AS is_held, b.held_at, "       \
+    "b.hold_note, pin.is_pinned, CASE WHEN pin.is_pinned THEN b.pinned_until END AS pinned_until, "       \
+    "CASE WHEN pin.is_pinned THEN b.pin_note ELSE '' END AS pin_note, s.shard_count, s.committed_count, " \
+    "s.failed_count, s.size_bytes, s.new_bytes, s.stored_bytes, s.received_bytes, s.generation, "         \
+    "CASE WHEN b.state = 'succeeded' THEN 1 ELSE s.progress END AS progress, "                            \
+    "b.created_at AS page_key_1, b.id AS page_key_2 "                                                     \
+    "FROM backups b JOIN databases d ON d.id = b.database_id "                                            \
+    "JOIN repositories r ON r.id = b.repository_id LEFT JOIN policies p ON p.id = b.policy_id "           \
+    "CROSS JOIN LATERAL (SELECT " STORE_BACKUP_PINNED " AS is_pinned) pin "                               \
+    "LEFT JOIN LATERAL (SELECT count(*)::int AS shard_count, "                                            \
+    "(count(*) FILTER (WHERE sb.state = 'committed'))::int AS committed_count, "                          \
+    "(count(*) FILTER (WHERE sb.state = 'failed'))::int AS failed_count, "                                \
+    "(sum(sb.size_bytes) FILTER (WHERE sb.state = 'committed'))::bigint AS size_bytes, "                  \
+    "(sum(sb.new_bytes) FILTER (WHERE sb.state = 'committed'))::bigint AS new_bytes, "                    \
+    "(sum(sb.stored_bytes) FILTER (WHERE sb.state = 'committed'))::bigint AS stored_bytes, "              \
+    "sum(CASE WHEN sb.state = 'committed' THEN sb.received_bytes ELSE "                                   \
+    "coalesce(a.received_bytes, 0) END)::bigint AS received_bytes, "                                      \
+    "coalesce(max(sb.generation), 0) AS generation, "                                                     \
+    "coalesce(avg(" STORE_SHARD_PROGRESS(                                                                 \
+        "sb", "a") "), 0)::double precision AS progress "                                                 \
+                   "FROM shard_backups sb " STORE_CURRENT_ATTEMPT(                                        \
                        "sb", "a") "WHERE sb.backup_id = b.id) s ON true "
 
 // Newest first: what comes after a place has a smaller key.
@@ -191,11 +194,13 @@ Status store_backup_lock(StoreTransaction *transaction, Arena *arena, const char
                                 "(SELECT b.database_id FROM backups b WHERE b.id = $1) "
                                 "FOR NO KEY UPDATE",
                                 STORE_PARAMETERS(id), ret_rows, error));
-    RETURN_IF_ERROR(store_query(transaction, arena,
-                                "SELECT b.id, b.state, d.name AS database, b.database_id, "
-                                "b.repository_id FROM backups b JOIN databases d ON "
-                                "d.id = b.database_id WHERE b.id = $1 FOR NO KEY UPDATE OF b",
-                                STORE_PARAMETERS(id), ret_rows, error));
+    RETURN_IF_ERROR(
+        store_query(transaction, arena,
+                    "SELECT b.id, b.state, d.name AS database, b.database_id, "
+                    "b.repository_id, b.held_at IS NOT NULL AS is_held, " STORE_BACKUP_PINNED
+                    " AS is_pinned FROM backups b JOIN databases d ON "
+                    "d.id = b.database_id WHERE b.id = $1 FOR NO KEY UPDATE OF b",
+                    STORE_PARAMETERS(id), ret_rows, error));
     return ret_rows->count == 0 ? not_found(id, error) : STATUS_OK;
 }
 
@@ -234,6 +239,11 @@ Status store_backup_delete(StoreTransaction *transaction, Arena *arena, const ch
         *ret_outcome = STORE_BACKUP_DELETION_RUNNING;
         return STATUS_OK;
     }
+    if (store_boolean(&backup, 0, "is_held") || store_boolean(&backup, 0, "is_pinned")) {
+        *ret_outcome = store_boolean(&backup, 0, "is_held") ? STORE_BACKUP_DELETION_HELD
+                                                            : STORE_BACKUP_DELETION_PINNED;
+        return STATUS_OK;
+    }
     // New restores and backups lock the database first, so none can come to use it from here on.
     RETURN_IF_ERROR(query_id(transaction, arena,
                              "SELECT id FROM restores WHERE backup_id = $1 AND "
@@ -244,11 +254,12 @@ Status store_backup_delete(StoreTransaction *transaction, Arena *arena, const ch
         return STATUS_OK;
     }
     RETURN_IF_ERROR(query_id(transaction, arena,
-                             "SELECT child.backup_id FROM shard_backups parent JOIN shard_backups "
-                             "child ON child.parent_id = parent.id JOIN backups b ON "
-                             "b.id = child.backup_id WHERE parent.backup_id = $1 AND "
-                             "b.state IN ('pending', 'running') LIMIT 1",
-                             STORE_PARAMETERS(id), ret_user_id, error));
+                             "SELECT b.id FROM backups b JOIN shard_backups child ON "
+                             "child.backup_id = b.id JOIN shard_backups parent ON "
+                             "parent.id = child.parent_id WHERE b.database_id = $2 AND "
+                             "b.state IN ('pending', 'running') AND parent.backup_id = $1 LIMIT 1",
+                             STORE_PARAMETERS(id, store_value(&backup, 0, "database_id")),
+                             ret_user_id, error));
     if (*ret_user_id != NULL) {
         *ret_outcome = STORE_BACKUP_DELETION_PARENT;
         return STATUS_OK;
@@ -265,20 +276,47 @@ Status store_backup_delete(StoreTransaction *transaction, Arena *arena, const ch
     return store_work_add(transaction, WORK_BACKUP_DELETE, id, 0, error);
 }
 
+Status store_backup_pin(StoreTransaction *transaction, Arena *arena, const char *id, bool is_pinned,
+                        const char *until, const char *note, Error *error)
+{
+    return store_execute(transaction, arena,
+                         "UPDATE backups SET pinned_at = CASE WHEN $2::boolean THEN now() END, "
+                         "pinned_until = $3::timestamptz, pin_note = $4 WHERE id = $1",
+                         STORE_PARAMETERS(id, is_pinned ? "true" : "false", until, note), error);
+}
+
+Status store_backup_hold(StoreTransaction *transaction, Arena *arena, const char *id, bool is_held,
+                         const char *note, Error *error)
+{
+    return store_execute(transaction, arena,
+                         "UPDATE backups SET held_at = CASE WHEN $2::boolean THEN "
+                         "coalesce(held_at, now()) END, hold_note = $3 WHERE id = $1",
+                         STORE_PARAMETERS(id, is_held ? "true" : "false", note), error);
+}
+
+// The sums are made once for all of them, and PostgreSQL, whose time zones the schedules have too,
+// says what a clock there showed.
 Status store_backup_retention(StoreTransaction *transaction, Arena *arena, const char *policy_id,
                               StoreRows *ret_rows, Error *error)
 {
     return store_query(
         transaction, arena,
-        "SELECT b.id, b.state, b.trigger, coalesce(b.checkpoint_at, b.created_at) AS "
-        "checkpoint_at, b.state = 'succeeded' AND NOT EXISTS (SELECT 1 FROM shard_backups x WHERE "
-        "x.backup_id = b.id AND x.is_unrestorable) AS is_restorable, "
-        "coalesce((SELECT sum(sb.stored_bytes) FROM shard_backups sb WHERE sb.backup_id = b.id "
-        "AND sb.state = 'committed'), 0)::bigint AS stored_bytes "
-        "FROM backups b JOIN policies p ON p.id = $1 WHERE b.database_id = p.database_id AND "
-        "(b.policy_id = p.id OR (b.policy_id IS NULL AND b.repository_id = p.repository_id)) AND "
-        "(b.state = 'succeeded' OR (b.state IN ('failed', 'canceled') AND EXISTS (SELECT 1 FROM "
-        "shard_backups c WHERE c.backup_id = b.id AND c.state = 'committed'))) "
+        "WITH mine AS MATERIALIZED (SELECT b.*, p.time_zone FROM policies p JOIN backups b ON "
+        "b.database_id = p.database_id AND (b.policy_id = p.id OR "
+        "(b.policy_id IS NULL AND b.repository_id = p.repository_id)) WHERE p.id = $1 AND "
+        "b.state IN ('succeeded', 'failed', 'canceled')), "
+        "shards AS (SELECT sb.backup_id, sum(sb.stored_bytes)::bigint AS stored_bytes, "
+        "bool_or(sb.is_unrestorable) AS is_unrestorable FROM mine JOIN shard_backups sb ON "
+        "sb.backup_id = mine.id WHERE sb.state = 'committed' GROUP BY sb.backup_id) "
+        "SELECT b.id, b.state, b.trigger, at.checkpoint_at, "
+        "(extract(epoch FROM at.checkpoint_at AT TIME ZONE b.time_zone) * 1000000)::bigint "
+        "AS local_us, b.held_at IS NOT NULL AS is_held, " STORE_BACKUP_PINNED " AS is_pinned, "
+        "to_char(b.pinned_until AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI \"UTC\"') "
+        "AS pinned_until_text, b.state = 'succeeded' AND NOT coalesce(s.is_unrestorable, false) "
+        "AS is_restorable, coalesce(s.stored_bytes, 0) AS stored_bytes "
+        "FROM mine b LEFT JOIN shards s ON s.backup_id = b.id CROSS JOIN LATERAL "
+        "(SELECT coalesce(b.checkpoint_at, b.created_at) AS checkpoint_at) at "
+        "WHERE b.state = 'succeeded' OR s.backup_id IS NOT NULL "
         "ORDER BY b.created_at DESC, b.id DESC",
         STORE_PARAMETERS(policy_id), ret_rows, error);
 }

@@ -6,6 +6,10 @@
 
 #include "server/store/store.h"
 
+// Of backups b. A pin whose time has come is none any more.
+#define STORE_BACKUP_PINNED                                                                        \
+    "(b.pinned_at IS NOT NULL AND (b.pinned_until IS NULL OR b.pinned_until > now()))"
+
 typedef struct StoreBackupRequest {
     const char *database_id;
     const char *repository_id;
@@ -37,8 +41,8 @@ Status store_backup_get(StoreTransaction *transaction, Arena *arena, const char 
 Status store_backup_list(StoreTransaction *transaction, Arena *arena, const char *database_id,
                          const char *state, const StorePage *page, StoreRows *ret_rows,
                          Error *error);
-// Columns id, state, database (name), database_id, repository_id; locks database and backup.
-// REASON_NOT_FOUND.
+// Columns id, state, database (name), database_id, repository_id, is_held, is_pinned; locks
+// database and backup. REASON_NOT_FOUND.
 Status store_backup_lock(StoreTransaction *transaction, Arena *arena, const char *id,
                          StoreRows *ret_rows, Error *error);
 // Remembers that it is to end, and wakes who ends it. The backup must be locked, and pending or
@@ -51,12 +55,20 @@ typedef enum StoreBackupDeletion {
     STORE_BACKUP_DELETION_RUNNING,
     STORE_BACKUP_DELETION_RESTORING, // a restore reads it: ret_user_id
     STORE_BACKUP_DELETION_PARENT,    // a running backup starts from it: ret_user_id
+    STORE_BACKUP_DELETION_HELD,
+    STORE_BACKUP_DELETION_PINNED,
 } StoreBackupDeletion;
 // Marks a backup for removal, with the work (WORK_BACKUP_DELETE) and the event "backup.deleting";
 // `why` is the event's sentence.
 Status store_backup_delete(StoreTransaction *transaction, Arena *arena, const char *id,
                            const char *why, StoreBackupDeletion *ret_outcome,
                            const char **ret_user_id, Error *error);
+
+// The backup must be locked, and neither 'deleting' nor 'deleted'. `until`: a timestamptz, or NULL.
+Status store_backup_pin(StoreTransaction *transaction, Arena *arena, const char *id, bool is_pinned,
+                        const char *until, const char *note, Error *error);
+Status store_backup_hold(StoreTransaction *transaction, Arena *arena, const char *id, bool is_held,
+                         const char *note, Error *error);
 
 // The shard backups of a backup, by shard name, with their attempts and phases.
 Status store_shard_backup_list(StoreTransaction *transaction, Arena *arena, const char *backup_id,
@@ -67,7 +79,8 @@ Status store_shard_backup_get(StoreTransaction *transaction, Arena *arena, const
 
 // What retention decides over: every backup of the policy that holds something (succeeded, or
 // failed or canceled with committed shard backups), and those made by hand in the same database and
-// repository; newest first. Columns id, state, trigger, checkpoint_at (or created_at),
-// is_restorable, stored_bytes.
+// repository; newest first. Columns id, state, trigger, checkpoint_at (or created_at), local_us
+// (what a clock in the policy's time zone showed then, read as UTC), is_held, is_pinned,
+// pinned_until_text, is_restorable, stored_bytes.
 Status store_backup_retention(StoreTransaction *transaction, Arena *arena, const char *policy_id,
                               StoreRows *ret_rows, Error *error);

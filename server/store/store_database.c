@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "server/store/store_database.h"
 
+#include "server/store/store_backup.h"
 #include "server/store/store_proof.h"
 #include "server/store/store_work.h"
 
@@ -140,12 +141,17 @@ Status store_database_uses(StoreTransaction *transaction, Arena *arena, const ch
 {
     return store_query(
         transaction, arena,
-        "SELECT (SELECT b.id FROM backups b WHERE b.database_id = $1 AND "
+        "SELECT kept.id AS kept_backup_id, kept.is_held, "
+        "(SELECT b.id FROM backups b WHERE b.database_id = $1 AND "
         "b.state IN ('pending', 'running') LIMIT 1) AS running_backup_id, "
         "(SELECT r.id FROM restores r WHERE r.database_id = $1 AND "
         "r.state IN ('pending', 'running', 'serving') LIMIT 1) AS active_restore_id, "
         "(SELECT count(*) FROM backups b WHERE b.database_id = $1 AND b.state <> 'deleted' "
-        "AND b.state <> 'deleting') AS backup_count",
+        "AND b.state <> 'deleting') AS backup_count "
+        "FROM (SELECT) one LEFT JOIN LATERAL (SELECT b.id, b.held_at IS NOT NULL AS is_held "
+        "FROM backups b WHERE b.database_id = $1 AND b.state NOT IN ('deleting', 'deleted') AND "
+        "(b.held_at IS NOT NULL OR " STORE_BACKUP_PINNED ") ORDER BY is_held DESC LIMIT 1) kept "
+        "ON true",
         STORE_PARAMETERS(id), ret_rows, error);
 }
 

@@ -32,7 +32,7 @@ Status store_database_id(StoreTransaction *transaction, Arena *arena, const char
                          const char **ret_id, Error *error);
 
 // What stands against deleting: columns running_backup_id, active_restore_id, backup_count (those
-// not deleted).
+// not deleted), kept_backup_id (one on hold, is_held, or else a pinned one).
 Status store_database_uses(StoreTransaction *transaction, Arena *arena, const char *id,
                            StoreRows *ret_rows, Error *error);
 // Marks it, its policies and its shards deleted, its backups to be removed, and adds the work that

@@ -3,7 +3,10 @@
 
 #define VIEW                                                                                       \
     "SELECT p.id, d.name AS database, p.name, p.schedule, p.time_zone, r.name AS repository, "     \
-    "p.keep_last AS \"retention.keep_last\", p.keep_for AS \"retention.keep_for\", p.is_paused, "  \
+    "p.keep_last AS \"retention.keep_last\", p.keep_for AS \"retention.keep_for\", "               \
+    "p.keep_hourly AS \"retention.keep_hourly\", p.keep_daily AS \"retention.keep_daily\", "       \
+    "p.keep_weekly AS \"retention.keep_weekly\", p.keep_monthly AS \"retention.keep_monthly\", "   \
+    "p.keep_yearly AS \"retention.keep_yearly\", p.is_paused, "                                    \
     "p.full_read_every, "                                                                          \
     "p.created_at, p.updated_at, p.etag, CASE WHEN NOT p.is_paused THEN pd.next_at END AS "        \
     "next_run_at, lb.created_at AS last_run_at, coalesce(lb.id::text, '') AS last_backup_id, "     \
@@ -15,6 +18,16 @@
     "LEFT JOIN LATERAL (SELECT b.id, b.created_at FROM backups b WHERE "                           \
     "b.database_id = p.database_id AND b.policy_id = p.id "                                        \
     "ORDER BY b.created_at DESC LIMIT 1) lb ON true "
+
+// In the order of the statements: keep_last, keep_for, keep_hourly to keep_yearly.
+#define KEEP_PARAMETERS(arena, policy)                                                             \
+    store_integer_parameter((arena), (policy)->keep_last),                                         \
+        store_integer_parameter((arena), (policy)->keep_for_us),                                   \
+        store_integer_parameter((arena), (policy)->keep_hourly),                                   \
+        store_integer_parameter((arena), (policy)->keep_daily),                                    \
+        store_integer_parameter((arena), (policy)->keep_weekly),                                   \
+        store_integer_parameter((arena), (policy)->keep_monthly),                                  \
+        store_integer_parameter((arena), (policy)->keep_yearly)
 
 static Status set_due(StoreTransaction *transaction, Arena *arena, const StorePolicy *policy,
                       Error *error)
@@ -38,15 +51,16 @@ Status store_policy_add(StoreTransaction *transaction, Arena *arena, const Store
     RETURN_IF_ERROR(store_query(
         transaction, arena,
         "INSERT INTO policies (id, database_id, name, schedule, time_zone, repository_id, "
-        "keep_last, keep_for, is_paused, etag, full_read_every) VALUES ($1, $2, $3, $4, $5, $6, "
-        "$7::int, make_interval(secs => $8::double precision / 1000000), $9, $10, $11::int) "
+        "is_paused, etag, full_read_every, keep_last, keep_for, keep_hourly, keep_daily, keep_weekly, "
+        "keep_monthly, keep_yearly) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9::int, $10::int, "
+        "make_interval(secs => $11::double precision / 1000000), $12::int, $13::int, $14::int, "
+        "$15::int, $16::int) "
         "ON CONFLICT DO NOTHING RETURNING id",
         STORE_PARAMETERS(policy->id, policy->database_id, policy->name, policy->schedule,
                          policy->time_zone, policy->repository_id,
-                         store_integer_parameter(arena, policy->keep_last),
-                         store_integer_parameter(arena, policy->keep_for_us),
                          policy->is_paused ? "true" : "false", policy->etag,
-                         store_integer_parameter(arena, policy->full_read_every)),
+                         store_integer_parameter(arena, policy->full_read_every),
+                         KEEP_PARAMETERS(arena, policy)),
         &rows, error));
     if (rows.count == 0) {
         error_set(error, REASON_EXISTS, "the database has a policy '%s' already", policy->name);
@@ -61,14 +75,15 @@ Status store_policy_update(StoreTransaction *transaction, Arena *arena, const St
 {
     RETURN_IF_ERROR(store_execute(
         transaction, arena,
-        "UPDATE policies SET schedule = $2, time_zone = $3, repository_id = $4, "
-        "keep_last = $5::int, keep_for = make_interval(secs => $6::double precision / 1000000), "
-        "is_paused = $7, etag = $8, full_read_every = $9::int, updated_at = now() WHERE id = $1",
+        "UPDATE policies SET schedule = $2, time_zone = $3, repository_id = $4, is_paused = $5, "
+        "etag = $6, full_read_every = $7::int, keep_last = $8::int, "
+        "keep_for = make_interval(secs => $9::double precision / 1000000), "
+        "keep_hourly = $10::int, keep_daily = $11::int, keep_weekly = $12::int, "
+        "keep_monthly = $13::int, keep_yearly = $14::int, updated_at = now() WHERE id = $1",
         STORE_PARAMETERS(policy->id, policy->schedule, policy->time_zone, policy->repository_id,
-                         store_integer_parameter(arena, policy->keep_last),
-                         store_integer_parameter(arena, policy->keep_for_us),
                          policy->is_paused ? "true" : "false", policy->etag,
-                         store_integer_parameter(arena, policy->full_read_every)),
+                         store_integer_parameter(arena, policy->full_read_every),
+                         KEEP_PARAMETERS(arena, policy)),
         error));
     return is_due_kept ? STATUS_OK : set_due(transaction, arena, policy, error);
 }

@@ -7,7 +7,7 @@
 
 typedef struct StorePolicy {
     const char *id, *database_id, *name, *schedule, *time_zone, *repository_id, *etag;
-    int keep_last;
+    int keep_last, keep_hourly, keep_daily, keep_weekly, keep_monthly, keep_yearly;
     int64_t keep_for_us;
     bool is_paused;
     int full_read_every;

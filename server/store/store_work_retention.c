@@ -4,6 +4,11 @@
 #include "server/store/store_event.h"
 #include "server/store/store_work.h"
 
+#define RULE                                                                                       \
+    "SELECT p.id, p.keep_last, (extract(epoch FROM p.keep_for) * 1000000)::bigint AS "             \
+    "keep_for_us, p.keep_hourly, p.keep_daily, p.keep_weekly, p.keep_monthly, p.keep_yearly "      \
+    "FROM policies p "
+
 static void take_ids(const StoreRows *rows, Arena *arena, const char ***ret_ids, size_t *ret_count)
 {
     const char **ids = arena_alloc_array(arena, (size_t)rows->count + 1, sizeof(*ids));
@@ -131,27 +136,18 @@ Status store_retention_place_of(StoreTransaction *transaction, Arena *arena, con
 }
 
 Status store_retention_policies(StoreTransaction *transaction, Arena *arena,
-                                const char *database_id, RetentionPolicy **ret_policies,
-                                size_t *ret_count, Error *error)
+                                const char *database_id, StoreRows *ret_rows, Error *error)
 {
-    StoreRows rows;
-    RETURN_IF_ERROR(store_query(transaction, arena,
-                                "SELECT p.id, p.name, d.name AS database_name, p.keep_last,"
-                                " (extract(epoch FROM p.keep_for) * 1000000)::bigint AS keep_for_us"
-                                " FROM policies p JOIN databases d ON d.id = p.database_id"
-                                " WHERE p.database_id = $1 AND p.deleted_at IS NULL ORDER BY p.id",
-                                STORE_PARAMETERS(database_id), &rows, error));
-    RetentionPolicy *policies = arena_alloc_array(arena, (size_t)rows.count + 1, sizeof(*policies));
-    for (int i = 0; i < rows.count; i++) {
-        policies[i] = (RetentionPolicy){.id = store_value(&rows, i, "id"),
-                                        .name = store_value(&rows, i, "name"),
-                                        .database_name = store_value(&rows, i, "database_name"),
-                                        .keep_last = (int)store_integer(&rows, i, "keep_last", 0),
-                                        .keep_for_us = store_integer(&rows, i, "keep_for_us", 0)};
-    }
-    *ret_policies = policies;
-    *ret_count = (size_t)rows.count;
-    return STATUS_OK;
+    return store_query(transaction, arena,
+                       RULE "WHERE p.database_id = $1 AND p.deleted_at IS NULL ORDER BY p.id",
+                       STORE_PARAMETERS(database_id), ret_rows, error);
+}
+
+Status store_retention_rule(StoreTransaction *transaction, Arena *arena, const char *policy_id,
+                            StoreRows *ret_rows, Error *error)
+{
+    return store_query(transaction, arena, RULE "WHERE p.id = $1", STORE_PARAMETERS(policy_id),
+                       ret_rows, error);
 }
 
 Status store_retention_all(StoreTransaction *transaction, Error *error)

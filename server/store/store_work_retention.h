@@ -31,14 +31,11 @@ Status store_retention_deleted(StoreTransaction *transaction, const char *backup
 Status store_retention_place_of(StoreTransaction *transaction, Arena *arena, const char *backup_id,
                                 const char **ret_database_id, const char **ret_repository_id,
                                 Error *error);
-// Policies of a database, for their verdicts.
-typedef struct RetentionPolicy {
-    const char *id, *name, *database_name;
-    int keep_last;
-    int64_t keep_for_us;
-} RetentionPolicy;
+// The rules of a database's policies, and of one. Columns id, keep_last, keep_for_us, keep_hourly,
+// keep_daily, keep_weekly, keep_monthly, keep_yearly.
 Status store_retention_policies(StoreTransaction *transaction, Arena *arena,
-                                const char *database_id, RetentionPolicy **ret_policies,
-                                size_t *ret_count, Error *error);
+                                const char *database_id, StoreRows *ret_rows, Error *error);
+Status store_retention_rule(StoreTransaction *transaction, Arena *arena, const char *policy_id,
+                            StoreRows *ret_rows, Error *error);
 // Makes retention due for every database that has backups.
 Status store_retention_all(StoreTransaction *transaction, Error *error);

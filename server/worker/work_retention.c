@@ -187,94 +187,60 @@ Status work_backup_delete(const WorkStep *step, int64_t *ret_next_ms, Error *err
     return STATUS_OK;
 }
 
-// --- verdicts ---
+// --- verdicts ---------------------------------------------------------------------------------
 
-typedef struct Verdict {
-    const char *backup_id, *why;
-    bool is_kept; // by any policy
-} Verdict;
-
-typedef struct Verdicts {
-    Verdict *list;
-    size_t count;
-} Verdicts;
-
-static void add_verdict(Arena *arena, Verdicts *verdicts, const RetentionBackup *backup)
-{
-    for (size_t i = 0; i < verdicts->count; i++) {
-        if (text_equal(verdicts->list[i].backup_id, backup->id)) {
-            verdicts->list[i].is_kept |= backup->is_kept;
-            return;
-        }
-    }
-    // Grown by doubling, in the arena of the step.
-    if ((verdicts->count & (verdicts->count - 1)) == 0) {
-        Verdict *list =
-            arena_alloc_array(arena, verdicts->count == 0 ? 2 : verdicts->count * 2, sizeof(*list));
-        if (verdicts->count > 0) {
-            memcpy(list, verdicts->list, verdicts->count * sizeof(*list));
-        }
-        verdicts->list = list;
-    }
-    verdicts->list[verdicts->count++] =
-        (Verdict){.backup_id = backup->id, .why = backup->why, .is_kept = backup->is_kept};
-}
-
-// Several policies may look at the same backup (one made by hand): it goes only when none of them
-// keeps it.
-static Status read_verdicts(const WorkStep *step, StoreTransaction *transaction,
-                            Verdicts *ret_verdicts, Error *error)
-{
-    RetentionPolicy *policies = NULL;
-    size_t count = 0;
-    int64_t now_us = 0;
-    RETURN_IF_ERROR(store_retention_policies(transaction, step->arena, step->item->subject_id,
-                                             &policies, &count, error));
-    RETURN_IF_ERROR(store_now(transaction, &now_us, error));
-    for (size_t i = 0; i < count; i++) {
-        StoreRows rows;
-        RetentionRule rule = {.keep_last = policies[i].keep_last,
-                              .keep_for_us = policies[i].keep_for_us};
-        RETURN_IF_ERROR(
-            store_backup_retention(transaction, step->arena, policies[i].id, &rows, error));
-        RetentionBackup *backups = retention_backups(&rows, step->arena);
-        retention_decide(step->arena, &rule, now_us, backups, (size_t)rows.count);
-        for (int j = 0; j < rows.count; j++) {
-            add_verdict(step->arena, ret_verdicts, &backups[j]);
-        }
-    }
-    return STATUS_OK;
-}
-
-static Status delete_backup(const WorkStep *step, const Verdict *verdict, Error *error)
+static Status delete_backup(const WorkStep *step, const RetentionBackup *backup, Error *error)
 {
     CLEANUP(store_rollback) StoreTransaction *transaction = NULL;
     StoreBackupDeletion outcome = STORE_BACKUP_DELETION_BEGUN;
     const char *user_id = NULL;
     RETURN_IF_ERROR(store_begin(step->options->store, &transaction, error));
-    RETURN_IF_ERROR(store_backup_delete(transaction, step->arena, verdict->backup_id, verdict->why,
-                                        &outcome, &user_id, error));
+    RETURN_IF_ERROR(store_backup_delete(transaction, step->arena, backup->id, backup->why, &outcome,
+                                        &user_id, error));
     if (outcome != STORE_BACKUP_DELETION_BEGUN) {
-        log_info("a backup that retention lets go is still used", "backup", verdict->backup_id,
-                 "user", user_id, NULL);
+        log_info("a backup that retention lets go is still used", "backup", backup->id, "user",
+                 user_id, NULL);
         return STATUS_OK; // the next round sees it again
     }
     return store_commit(&transaction, error);
 }
 
-static Status apply_verdicts(const WorkStep *step, Error *error)
+// Only backups of the policy's own can go, so no other policy has a say.
+static Status apply_policy(const WorkStep *step, const StoreRows *policies, int row, Error *error)
 {
-    Verdicts verdicts = {0};
+    StoreRows rows;
+    int64_t now_us = 0;
+    RetentionRule rule = retention_rule(policies, row);
     {
         CLEANUP(store_rollback) StoreTransaction *transaction = NULL;
         RETURN_IF_ERROR(store_begin(step->options->store, &transaction, error));
-        RETURN_IF_ERROR(read_verdicts(step, transaction, &verdicts, error));
+        RETURN_IF_ERROR(store_backup_retention(transaction, step->arena,
+                                               store_value(policies, row, "id"), &rows, error));
+        RETURN_IF_ERROR(store_now(transaction, &now_us, error));
         RETURN_IF_ERROR(store_commit(&transaction, error));
     }
-    for (size_t i = 0; i < verdicts.count; i++) {
-        if (!verdicts.list[i].is_kept) {
-            RETURN_IF_ERROR(delete_backup(step, &verdicts.list[i], error));
+    RetentionBackup *backups = retention_backups(&rows, step->arena);
+    retention_decide(step->arena, &rule, now_us, backups, (size_t)rows.count);
+    for (int i = 0; i < rows.count; i++) {
+        if (!backups[i].is_kept) {
+            RETURN_IF_ERROR(delete_backup(step, &backups[i], error));
         }
+    }
+    return STATUS_OK;
+}
+
+static Status apply_policies(const WorkStep *step, Error *error)
+{
+    StoreRows policies;
+    {
+        CLEANUP(store_rollback) StoreTransaction *transaction = NULL;
+        RETURN_IF_ERROR(store_begin(step->options->store, &transaction, error));
+        RETURN_IF_ERROR(store_retention_policies(transaction, step->arena, step->item->subject_id,
+                                                 &policies, error));
+        RETURN_IF_ERROR(store_commit(&transaction, error));
+    }
+    for (int row = 0; row < policies.count; row++) {
+        RETURN_IF_ERROR(apply_policy(step, &policies, row, error));
     }
     return STATUS_OK;
 }
@@ -284,7 +250,7 @@ Status work_retention(const WorkStep *step, int64_t *ret_next_ms, Error *error)
     RetentionPlace *places = NULL;
     size_t count = 0;
     *ret_next_ms = WORK_DONE;
-    RETURN_IF_ERROR(apply_verdicts(step, error));
+    RETURN_IF_ERROR(apply_policies(step, error));
     {
         CLEANUP(store_rollback) StoreTransaction *transaction = NULL;
         RETURN_IF_ERROR(store_begin(step->options->store, &transaction, error));

@@ -103,6 +103,50 @@ def test_a_backup_is_explained(fleet, page):
     assert page.count(".waterfall .row:not(.axis)") == 1
 
 
+def test_a_policy_says_what_it_keeps(fleet, page, open_page):
+    page.go("databases/shop")
+    page.click("role=button[name='What it keeps']")
+    page.see("role=dialog >> text=/backups? stay/")
+    page.press("Escape")
+    page.see_gone("role=dialog")
+    fleet.call("PATCH", "/v1/databases/shop/policies/nightly", {"retention": {"keep_daily": 7, "keep_yearly": 2}})
+    dark = open_page("databases/shop", dark=True)
+    dark.see(".policy >> text=/7 daily and 2 yearly/")
+    dark.click("role=button[name='What it keeps']")
+    dark.see("role=dialog >> text=kept")
+    dark.screenshot("retention-dialog-dark", is_whole=False)
+
+
+def test_pins_and_legal_holds(fleet, page, open_page):
+    backup = fleet.first_backup if isinstance(fleet.first_backup, str) else fleet.first_backup["id"]
+    page.go(f"backups/{backup}")
+    page.click("role=button[name=Pin]")
+    page.fill("input[name=note]", "before the move")
+    page.fill("input[name=until]", "2099-12-31")
+    page.screenshot("pin-dialog-light", is_whole=False)
+    page.click("role=dialog >> role=button[name=Pin]")
+    page.see(".badge >> text=pinned")
+    page.click("role=button[name='Legal hold']")
+    page.fill("input[name=note]", "case 17")
+    page.click("role=button[name='Put on hold']")
+    page.see(".badge >> text='legal hold'")
+    page.see("text=/On legal hold since .*case 17.*Pinned until .*2099.*before the move/")
+    page.screenshot("backup-kept-light")
+    dark = open_page("databases/shop", dark=True)
+    dark.see("td .badge >> text='legal hold'")
+    dark.screenshot("database-kept-dark")
+    page.expected.append(FETCH_FAILED)  # a refused deletion
+    page.click("role=button[name=Unpin]")
+    page.see_gone(".badge >> text=pinned")
+    page.click("role=button[name=Delete]")
+    page.click("role=dialog >> role=button[name=Delete]")
+    page.see(".problem >> text=/legal hold/")
+    page.click("role=button[name='End hold']")
+    page.click("role=button[name='End the hold']")
+    page.see_gone(".badge >> text='legal hold'")
+    assert fleet.get(f"/v1/backups/{backup}")["state"] == "succeeded"
+
+
 def test_restore_as_running_servers(fleet, page):
     port = free_port_run(2)
     page.go("databases/shop")

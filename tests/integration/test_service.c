@@ -542,41 +542,6 @@ static void test_previews_schedules(void **state)
         json_count(json_get(CALL("PreviewSchedule", "{\"schedule\":\"@hourly\"}"), "runs")), 5);
 }
 
-static void test_previews_retention(void **state)
-{
-    ServiceFixture *fixture = *state;
-    make_database(fixture);
-    CALL("CreatePolicy", POLICY("\"schedule\":\"@daily\",\"retention\":{\"keep_last\":2}"));
-    for (int i = 0; i < 5; i++) {
-        const char *id = start_backup(fixture);
-        finish_backup(fixture, id, "succeeded");
-        if (i != 1) { // number 1 stays one by hand
-            CLEANUP_FREE char *done = service_fixture_sql(
-                fixture,
-                arena_format(
-                    fixture->arena,
-                    "UPDATE backups SET policy_id = (SELECT id FROM policies), trigger = "
-                    "'policy', slot_at = now() - interval '%d days' WHERE id = '%s'; SELECT 1",
-                    i, id));
-        }
-    }
-    const Json *preview =
-        CALL("PreviewRetention", "{\"database\":\"shop\",\"policy\":\"nightly\"}");
-    const Json *verdicts = json_get(preview, "verdicts");
-    static const bool KEPT[] = {true, true, false, true, false};
-    assert_int_equal(json_count(verdicts), 5);
-    for (size_t i = 0; i < 5; i++) {
-        assert_int_equal(json_get_boolean(json_item(verdicts, i), "is_kept", false), KEPT[i]);
-        assert_int_equal(json_get_integer(json_item(verdicts, i), "stored_bytes", 0), 100);
-    }
-    assert_string_equal(json_get_text(json_item(verdicts, 0), "why", ""),
-                        "newest restorable backup");
-    assert_string_equal(json_get_text(json_item(verdicts, 4), "why", ""), "beyond keep_last 2");
-    assert_int_equal(
-        service_fixture_number(fixture, "SELECT count(*) FROM backups WHERE state = 'succeeded'"),
-        5);
-}
-
 int main(void)
 {
     scratch_postgres_drop_root();
@@ -597,7 +562,6 @@ int main(void)
         SERVICE_TEST(test_policies_know_their_next_run),
         SERVICE_TEST(test_refuses_bad_policies),
         SERVICE_TEST(test_previews_schedules),
-        SERVICE_TEST(test_previews_retention),
     };
     return cmocka_run_group_tests(tests, service_fixture_group_setup,
                                   service_fixture_group_teardown);

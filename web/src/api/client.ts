@@ -12,6 +12,7 @@ export type Attempt = Schemas["Attempt"];
 export type Restore = Schemas["Restore"];
 export type Instance = Schemas["Instance"];
 export type Event = Schemas["Event"];
+export type RetentionVerdict = Schemas["RetentionVerdict"];
 export type Repository = Schemas["Repository"];
 
 const TOKEN_KEY = "holdfast-token";

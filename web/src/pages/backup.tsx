@@ -3,9 +3,10 @@
 import { useState } from "preact/hooks";
 import { get, getAll, post, Problem, remove, type Backup, type Event, type ShardBackup } from "../api/client";
 import { EventList } from "../ui/event_list";
-import { bytes, duration, words } from "../ui/format";
+import { absolute, bytes, duration, words } from "../ui/format";
 import { useLive, usePageTitle } from "../ui/hooks";
-import { Badge, Card, Crumbs, Dialog, Figure, Link, ProblemBox, Progress, Time, Waiting } from "../ui/parts";
+import { KeepDialog, type Keep } from "../ui/keep_dialog";
+import { Badge, Card, Crumbs, Dialog, Figure, Kept, Link, ProblemBox, Progress, Time, Waiting } from "../ui/parts";
 import { RestoreDialog } from "../ui/restore_dialog";
 import { ShardGrid } from "../ui/shard_grid";
 import { Waterfall } from "../ui/waterfall";
@@ -98,6 +99,48 @@ function ShardDetail(props: { shard: ShardBackup }) {
   );
 }
 
+function KeepButtons(props: { backup: Backup; onKeep: (keep: Keep) => void; onUnpin: () => void }) {
+  const { backup } = props;
+  return (
+    <>
+      {backup.is_pinned ? (
+        <button class="quiet" onClick={props.onUnpin}>
+          Unpin
+        </button>
+      ) : (
+        <button class="quiet" onClick={() => props.onKeep("pin")}>
+          Pin
+        </button>
+      )}
+      <button class="quiet" onClick={() => props.onKeep(backup.is_held ? "release" : "hold")}>
+        {backup.is_held ? "End hold" : "Legal hold"}
+      </button>
+    </>
+  );
+}
+
+// What keeps it, and until when, in words.
+function KeptText(props: { backup: Backup }) {
+  const { backup } = props;
+  if (!backup.is_held && !backup.is_pinned) return null;
+  return (
+    <p class="muted">
+      {backup.is_held && (
+        <>
+          On legal hold since <Time at={backup.held_at} />
+          {backup.hold_note && `: ${backup.hold_note}`}.{" "}
+        </>
+      )}
+      {backup.is_pinned && (
+        <>
+          Pinned {backup.pinned_until ? <>until {absolute(backup.pinned_until)}</> : "until it is unpinned"}
+          {backup.pin_note && `: ${backup.pin_note}`}.
+        </>
+      )}
+    </p>
+  );
+}
+
 export function BackupPage(props: { id: string; shard: string | undefined }) {
   const { data, problem, isLoading, reload } = useLive(() => load(props.id), props.id, {
     concerns: (event) => event.backup_id === props.id,
@@ -107,6 +150,7 @@ export function BackupPage(props: { id: string; shard: string | undefined }) {
   const [failure, setFailure] = useState<Problem>();
   const [isRestoring, setRestoring] = useState(false);
   const [isDeleting, setDeleting] = useState(false);
+  const [keep, setKeep] = useState<Keep>();
 
   if (!data) return <Waiting isLoading={isLoading} problem={problem} onRetry={reload} />;
   const { backup, shards } = data;
@@ -140,6 +184,7 @@ export function BackupPage(props: { id: string; shard: string | undefined }) {
       <div class="head">
         <h1 class="name">Backup of {backup.database}</h1>
         <Badge state={backup.state} />
+        <Kept backup={backup} />
         <span class="muted">
           <Time at={backup.created_at} /> · {backup.policy ? `policy ${backup.policy}` : backup.trigger}
           {backup.note && ` · ${backup.note}`}
@@ -150,6 +195,13 @@ export function BackupPage(props: { id: string; shard: string | undefined }) {
               Cancel
             </button>
           )}
+          {!backup.state?.startsWith("delet") && (
+            <KeepButtons
+              backup={backup}
+              onKeep={setKeep}
+              onUnpin={() => act(() => post(`/v1/backups/${backup.id}/unpin`))}
+            />
+          )}
           {backup.state === "succeeded" && <button onClick={() => setRestoring(true)}>Restore</button>}
           {!isActive(backup) && !backup.state?.startsWith("delet") && (
             <button class="quiet danger" onClick={() => setDeleting(true)}>
@@ -158,6 +210,7 @@ export function BackupPage(props: { id: string; shard: string | undefined }) {
           )}
         </div>
       </div>
+      <KeptText backup={backup} />
       {failure && <ProblemBox problem={failure} />}
       {backup.message && backup.state === "failed" && (
         <ProblemBox problem={new Problem(0, backup.reason, backup.message, "", "")} />
@@ -189,6 +242,17 @@ export function BackupPage(props: { id: string; shard: string | undefined }) {
       <Card title="What happened">
         <EventList events={events} />
       </Card>
+      {keep && (
+        <KeepDialog
+          backup={backup}
+          keep={keep}
+          onClose={() => setKeep(undefined)}
+          onDone={() => {
+            setKeep(undefined);
+            reload();
+          }}
+        />
+      )}
       {isRestoring && (
         <RestoreDialog
           backup={backup.id}

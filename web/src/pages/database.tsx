@@ -20,6 +20,7 @@ import { HistoryChart } from "../ui/history_chart";
 import { useLive, useNow, usePageTitle } from "../ui/hooks";
 import { Badge, Card, Crumbs, Empty, Figure, Link, ProblemBox, Time, Waiting } from "../ui/parts";
 import { RestoreDialog } from "../ui/restore_dialog";
+import { RetentionDialog } from "../ui/retention_dialog";
 import { ShardGrid } from "../ui/shard_grid";
 
 interface Everything {
@@ -58,18 +59,29 @@ function Running(props: { backup: string }) {
   );
 }
 
+function list(parts: string[]): string {
+  return parts.length > 1 ? `${parts.slice(0, -1).join(", ")} and ${parts[parts.length - 1]}` : parts.join("");
+}
+
 function retentionText(policy: Policy): string {
   const parts: string[] = [];
   if (policy.retention?.keep_last) parts.push(`the last ${policy.retention.keep_last}`);
   const seconds = Number.parseFloat(policy.retention?.keep_for ?? "0");
   if (seconds > 0) parts.push(`those of the last ${duration(seconds)}`);
-  return parts.length > 0 ? `keeps ${parts.join(" and ")}` : "keeps every backup";
+  const { keep_hourly, keep_daily, keep_weekly, keep_monthly, keep_yearly } = policy.retention ?? {};
+  if (keep_hourly) parts.push(`${keep_hourly} hourly`);
+  if (keep_daily) parts.push(`${keep_daily} daily`);
+  if (keep_weekly) parts.push(`${keep_weekly} weekly`);
+  if (keep_monthly) parts.push(`${keep_monthly} monthly`);
+  if (keep_yearly) parts.push(`${keep_yearly} yearly`);
+  return parts.length > 0 ? `keeps ${list(parts)}` : "keeps every backup";
 }
 
 function PolicyRow(props: { policy: Policy; onChange: () => void }) {
   const { policy } = props;
   const now = useNow(10000);
   const [problem, setProblem] = useState<Problem>();
+  const [isAsking, setAsking] = useState(false);
   const { data } = useLive(
     () =>
       post<{ runs: string[] }>("/v1/schedules/preview", {
@@ -96,9 +108,14 @@ function PolicyRow(props: { policy: Policy; onChange: () => void }) {
         <div>
           <strong>{policy.name}</strong> {policy.is_paused && <Badge state="paused" />}
         </div>
-        <button class="quiet" onClick={toggle}>
-          {policy.is_paused ? "Resume" : "Pause"}
-        </button>
+        <div class="actions">
+          <button class="quiet" onClick={() => setAsking(true)}>
+            What it keeps
+          </button>
+          <button class="quiet" onClick={toggle}>
+            {policy.is_paused ? "Resume" : "Pause"}
+          </button>
+        </div>
       </div>
       <p class="muted">
         <code>{policy.schedule}</code> {policy.time_zone}, to {policy.repository}, {retentionText(policy)}
@@ -115,6 +132,7 @@ function PolicyRow(props: { policy: Policy; onChange: () => void }) {
         </ol>
       )}
       {problem && <ProblemBox problem={problem} />}
+      {isAsking && <RetentionDialog policy={policy} onClose={() => setAsking(false)} />}
     </div>
   );
 }

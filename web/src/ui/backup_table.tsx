@@ -2,7 +2,7 @@
 // Backups as a table.
 import type { Backup } from "../api/client";
 import { bytes, duration } from "./format";
-import { Badge, Link, Progress, Time } from "./parts";
+import { Badge, Kept, Link, Progress, Time } from "./parts";
 
 function took(backup: Backup): string {
   if (!backup.started_at || !backup.finished_at) return "–";
@@ -42,7 +42,7 @@ export function BackupTable(props: { backups: Backup[]; withDatabase?: boolean }
                 </td>
               )}
               <td>
-                <Badge state={backup.state} title={backup.message} />
+                <Badge state={backup.state} title={backup.message} /> <Kept backup={backup} />
                 {backup.state === "running" && <Progress value={backup.progress} label="Progress" tone="busy" />}
               </td>
               <td>{backup.policy || backup.trigger}</td>

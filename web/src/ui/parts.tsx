@@ -2,7 +2,7 @@
 // The small parts that every page is made of.
 import type { ComponentChildren } from "preact";
 import { useEffect, useId, useRef } from "preact/hooks";
-import type { Problem } from "../api/client";
+import type { Backup, Problem } from "../api/client";
 import { absolute, percent, relative, words } from "./format";
 import { useNow } from "./hooks";
 
@@ -25,6 +25,10 @@ const TONES: Record<string, string> = {
   destroying: "warn",
   canceled: "muted",
   paused: "muted",
+  pinned: "busy",
+  legal_hold: "warn",
+  kept: "good",
+  goes: "bad",
   pending: "muted",
   intended: "muted",
   unprotected: "bad",
@@ -46,6 +50,19 @@ export function Badge(props: { state: string | undefined; title?: string }) {
       <span class="dot" aria-hidden="true" />
       {words(state)}
     </span>
+  );
+}
+
+// What keeps a backup whatever its policy says.
+export function Kept(props: { backup: Backup }) {
+  const { backup } = props;
+  const until = backup.pinned_until ? ` until ${absolute(backup.pinned_until)}` : "";
+  const pin = `Pinned${until}${backup.pin_note && `: ${backup.pin_note}`}`;
+  return (
+    <>
+      {backup.is_held && <Badge state="legal_hold" title={backup.hold_note} />}
+      {backup.is_pinned && <Badge state="pinned" title={pin} />}
+    </>
   );
 }
 
@@ -143,7 +160,12 @@ export function Waiting(props: { isLoading: boolean; problem: Problem | undefine
 }
 
 // A modal dialog: focus moves in, Escape closes, focus returns.
-export function Dialog(props: { title: string; onClose: () => void; children: ComponentChildren }) {
+export function Dialog(props: {
+  title: string;
+  onClose: () => void;
+  isWide?: boolean;
+  children: ComponentChildren;
+}) {
   const element = useRef<HTMLDialogElement>(null);
   const id = useId();
   useEffect(() => {
@@ -154,6 +176,7 @@ export function Dialog(props: { title: string; onClose: () => void; children: Co
   return (
     <dialog
       ref={element}
+      class={props.isWide ? "wide" : undefined}
       aria-labelledby={id}
       onCancel={(event) => {
         event.preventDefault();
