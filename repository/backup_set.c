@@ -296,3 +296,28 @@ Status backup_set_remove(Repository *repository, const char *database_id, const 
     set_object_key(database_id, backup_id, object);
     return storage_remove(repository->storage, object, error);
 }
+
+Status backup_set_remove_many(Repository *repository, const char *database_id,
+                              const char *const *backup_ids, size_t count, bool *ret_are_locked,
+                              Error *error)
+{
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    RETURN_IF_ERROR(id_check(database_id, "database", error));
+    for (size_t done = 0; done < count;) {
+        arena_reset(arena);
+        size_t batch = MIN(count - done, STORAGE_REMOVE_COUNT_MAX);
+        StorageRemoval *removals = arena_alloc_array(arena, batch, sizeof(*removals));
+        for (size_t i = 0; i < batch; i++) {
+            char *object = arena_alloc(arena, OBJECT_KEY_SIZE);
+            RETURN_IF_ERROR(id_check(backup_ids[done + i], "backup", error));
+            set_object_key(database_id, backup_ids[done + i], object);
+            removals[i].key = object;
+        }
+        RETURN_IF_ERROR(storage_remove_many(repository->storage, removals, batch, error));
+        for (size_t i = 0; i < batch; i++) {
+            ret_are_locked[done + i] = removals[i].is_locked;
+        }
+        done += batch;
+    }
+    return STATUS_OK;
+}

@@ -11,6 +11,7 @@
 //   shards/<shard id>/packs/<pack's name>.<nn>    what is left of a pack that was made smaller
 //   shards/<shard id>/manifests/<manifest id>     the root of one shard backup; the id starts with
 //   the epoch sets/<database id>/<backup id>                which manifests make a backup
+//   reach/<shard id>/<number>                     what sweeps have found out; no backup needs it
 // Ids are UUID texts; epochs are 8 hex digits. A Repository is thread-safe; sessions are one thread
 // at a time.
 #pragma once
@@ -238,6 +239,10 @@ Status backup_set_scan(Repository *repository, Arena *arena,
                        void *context, BackupSet ***ret_sets, size_t *ret_count, Error *error);
 Status backup_set_remove(Repository *repository, const char *database_id, const char *backup_id,
                          Error *error);
+// With a call for a thousand. ret_are_locked: those that the store keeps for now.
+Status backup_set_remove_many(Repository *repository, const char *database_id,
+                              const char *const *backup_ids, size_t count, bool *ret_are_locked,
+                              Error *error);
 
 // --- looking ---
 // The files of a shard backup, in byte order of path.
@@ -319,12 +324,23 @@ Status repository_check_with(Repository *repository, const CheckOptions *options
 // a replacement, then the older object is deleted. Restores that run at that time go on.
 // Objects whose epoch is in [protect_epoch_min, ...] are never touched (a running attempt may own
 // them; UINT32_MAX: none runs). Manifests that running attempts or readers use must be in `keep`.
+// What an attempt that ended without a commit has left waits until it is grace_us old. What the
+// store keeps locked stays, and the next sweep tries it again.
 // Safe to repeat and to be killed anywhere. With is_dry_run it only counts.
+// Cost: what the manifests that came or went since the last sweep differ from their neighbours, one
+// listing, and a delete call for a thousand objects. Memory: 64 MiB and some 500 bytes for a pack.
 typedef struct SweepOptions {
     const char *shard_id;
     const char *const *keep; // manifest ids
     size_t keep_count;
     uint32_t protect_epoch_min;
+    const uint32_t *abandoned; // epochs of attempts that ended without a commit, ascending
+    size_t abandoned_count;
+    int64_t now_us, grace_us;
+    // Frees also the last part (at most a sixteenth of the oldest kept manifest) of what others
+    // leave listed for its cost.
+    bool is_thorough;
+    int64_t small_bytes; // for tests: 0 is 256 MiB; manifests that reach less are simply walked
     bool is_dry_run;
 } SweepOptions;
 typedef struct SweepResult {
@@ -332,6 +348,11 @@ typedef struct SweepResult {
     int64_t compacted_count;           // of the kept ones
     int64_t removed_bytes;             // freed: of a compacted pack, what it takes less than before
     int64_t kept_bytes;
+    int64_t waiting_count, waiting_bytes; // of the kept ones: left by attempts, not old enough
+    int64_t locked_count, locked_bytes;   // not removed because the store keeps them
+    int64_t locked_until_us;              // when the first of them can go; 0: not known
+    int64_t walked_count;                 // manifests that no earlier sweep had walked
 } SweepResult;
+// ret_result says also after a failure what was done until then.
 Status repository_sweep_shard(Repository *repository, const DataKey *key,
                               const SweepOptions *options, SweepResult *ret_result, Error *error);

@@ -96,13 +96,14 @@ static bool keep_reached(const ReachedPack *pack, ReplacedBlob *blobs, size_t *c
         blobs[kept_count++] = blobs[i];
     }
     *count = kept_count;
-    return kept_count == reached_blob_count(pack) && memcmp(fold, pack->fold, REF_SIZE) == 0;
+    // Where the fold says nothing, each blob's own seal still says that it is the one of its index.
+    return kept_count == reached_blob_count(pack) &&
+           (pack->is_doubled || memcmp(fold, pack->fold, REF_SIZE) == 0);
 }
 
 static Status write_replacement(Compactor *compactor, const ReachedPack *pack, uint32_t number,
-                                ReplacedBlob *blobs, size_t count, Error *error)
+                                ReplacedBlob *blobs, size_t count, size_t size, Error *error)
 {
-    size_t size = replacement_front_size(count) + (size_t)pack->live_bytes;
     CLEANUP_FREE uint8_t *data = mem_alloc(size);
     size_t offset = replacement_front_size(count);
     for (size_t i = 0; i < count; i++) {
@@ -143,9 +144,9 @@ static Status read_live_blobs(Compactor *compactor, const ReachedPack *pack, uin
 }
 
 Status compact_pack(Compactor *compactor, const ReachedPack *pack, uint32_t number,
-                    int64_t size_bytes, bool is_dry_run, bool *ret_is_done, Error *error)
+                    int64_t size_bytes, bool is_dry_run, int64_t *ret_size_bytes, Error *error)
 {
-    *ret_is_done = false;
+    *ret_size_bytes = 0;
     if (number == REPLACEMENT_NUMBER_MAX || size_bytes > (int64_t)PACK_SIZE_MAX) {
         return STATUS_OK;
     }
@@ -158,8 +159,12 @@ Status compact_pack(Compactor *compactor, const ReachedPack *pack, uint32_t numb
     if (!is_good) {
         return STATUS_OK;
     }
+    size_t size = replacement_front_size(count);
+    for (size_t i = 0; i < count; i++) {
+        size += blobs[i].ref.stored_size;
+    }
     if (!is_dry_run) {
-        status = write_replacement(compactor, pack, number + 1, blobs, count, error);
+        status = write_replacement(compactor, pack, number + 1, blobs, count, size, error);
         if (status == STATUS_ALREADY_EXISTS) {
             // Of a sweep that runs beside this one; the next sweep looks at it.
             error_clear(error);
@@ -167,7 +172,7 @@ Status compact_pack(Compactor *compactor, const ReachedPack *pack, uint32_t numb
         }
         RETURN_IF_ERROR(status);
     }
-    *ret_is_done = true;
+    *ret_size_bytes = (int64_t)size;
     return STATUS_OK;
 }
 

@@ -8,8 +8,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define NODE_KEY_SIZE HASH_SIZE // it is keyed, so nobody can aim at a collision
-
 struct Reach {
     void (*on_damage)(void *context, const char *object, const Error *problem);
     void *context;
@@ -17,12 +15,11 @@ struct Reach {
     size_t pack_count, pack_capacity;
     uint32_t *pack_slots; // open addressing; index + 1
     size_t pack_slot_count;
-    uint8_t (*nodes)[NODE_KEY_SIZE]; // open addressing; all zero: free
-    size_t node_count, node_slot_count;
+    NodeSet nodes;
     ReachedPack *last; // extents come in runs of one pack
     // The walk that is under way.
     const ShardScope *scope;
-    const Manifest *manifest;
+    char manifest_id[MANIFEST_ID_SIZE];
     BlobOpener *opener;
     MapReader map;
 };
@@ -47,7 +44,7 @@ void reach_free(Reach *reach)
     }
     mem_free(reach->packs);
     mem_free(reach->pack_slots);
-    mem_free(reach->nodes);
+    node_set_done(&reach->nodes);
     mem_free(reach);
 }
 
@@ -112,7 +109,7 @@ static ReachedPack *reach_pack(Reach *reach, const PackName *name)
         pack = mem_alloc(sizeof(*pack));
         pack->name = *name;
         pack->scope = reach->scope;
-        snprintf(pack->manifest_id, sizeof(pack->manifest_id), "%s", reach->manifest->id);
+        memcpy(pack->manifest_id, reach->manifest_id, MANIFEST_ID_SIZE);
         reach->pack_slots[pack_slot(reach, name)] = (uint32_t)(reach->pack_count + 1);
         reach->packs[reach->pack_count++] = pack;
     }
@@ -134,20 +131,24 @@ size_t reached_blob_count(const ReachedPack *pack)
     return count;
 }
 
-static ReachedPack *mark(Reach *reach, const Ref *ref)
+static void grow_bits(ReachedPack *pack, size_t need)
 {
-    assert(ref->index < PACK_BLOB_COUNT_MAX);
-    ReachedPack *pack = reach_pack(reach, &ref->pack);
-    if (reached_blob(pack, ref->index)) {
-        return pack;
-    }
-    size_t need = ref->index / 8 + 1;
     if (need > pack->bits_size) {
         size_t size = MAX(need, 2 * pack->bits_size);
         pack->bits = mem_realloc_array(pack->bits, size, 1);
         memset(pack->bits + pack->bits_size, 0, size - pack->bits_size);
         pack->bits_size = size;
     }
+}
+
+ReachedPack *reach_mark(Reach *reach, const Ref *ref)
+{
+    assert(ref->index < PACK_BLOB_COUNT_MAX);
+    ReachedPack *pack = reach_pack(reach, &ref->pack);
+    if (reached_blob(pack, ref->index)) {
+        return pack;
+    }
+    grow_bits(pack, ref->index / 8 + 1);
     pack->bits[ref->index / 8] |= (uint8_t)(1U << (ref->index % 8));
     pack->live_bytes += ref->stored_size;
     uint8_t data[REF_SIZE];
@@ -158,45 +159,34 @@ static ReachedPack *mark(Reach *reach, const Ref *ref)
     return pack;
 }
 
-// --- nodes ------------------------------------------------------------------------------------
-
-static size_t node_slot(const Reach *reach, const uint8_t *key)
+void reach_merge(Reach *reach, const ReachedPack *from)
 {
-    size_t slot = get_u64(key) & (reach->node_slot_count - 1);
-    while (!memory_is_zero(reach->nodes[slot], NODE_KEY_SIZE) &&
-           memcmp(reach->nodes[slot], key, NODE_KEY_SIZE) != 0) {
-        slot = (slot + 1) & (reach->node_slot_count - 1);
+    ReachedPack *pack = reach_pack(reach, &from->name);
+    grow_bits(pack, from->bits_size);
+    for (size_t i = 0; i < from->bits_size; i++) {
+        pack->is_doubled = pack->is_doubled || (pack->bits[i] & from->bits[i]) != 0;
+        pack->bits[i] |= from->bits[i];
     }
-    return slot;
+    pack->is_doubled = pack->is_doubled || from->is_doubled;
+    pack->live_bytes += from->live_bytes;
+    for (size_t i = 0; i < REF_SIZE; i++) {
+        pack->fold[i] ^= from->fold[i];
+    }
 }
 
-static void grow_nodes(Reach *reach)
+int64_t reach_live_bytes(const Reach *reach)
 {
-    uint8_t(*old)[NODE_KEY_SIZE] = reach->nodes;
-    size_t old_count = reach->node_slot_count;
-    reach->node_slot_count = old_count == 0 ? 1024 : 2 * old_count;
-    reach->nodes = mem_alloc_array(reach->node_slot_count, NODE_KEY_SIZE);
-    for (size_t i = 0; i < old_count; i++) {
-        if (!memory_is_zero(old[i], NODE_KEY_SIZE)) {
-            memcpy(reach->nodes[node_slot(reach, old[i])], old[i], NODE_KEY_SIZE);
-        }
+    int64_t bytes = 0;
+    for (size_t i = 0; i < reach->pack_count; i++) {
+        bytes += reach->packs[i]->live_bytes;
     }
-    mem_free(old);
+    return bytes;
 }
 
-// True when the node was not visited before.
-static bool visit(Reach *reach, const Ref *ref)
+void reach_begin(Reach *reach, const ShardScope *scope, const char *manifest_id)
 {
-    if (2 * (reach->node_count + 1) > reach->node_slot_count) {
-        grow_nodes(reach);
-    }
-    size_t slot = node_slot(reach, ref->hash);
-    if (!memory_is_zero(reach->nodes[slot], NODE_KEY_SIZE)) {
-        return false;
-    }
-    memcpy(reach->nodes[slot], ref->hash, NODE_KEY_SIZE);
-    reach->node_count++;
-    return true;
+    reach->scope = scope;
+    snprintf(reach->manifest_id, sizeof(reach->manifest_id), "%s", manifest_id);
 }
 
 // --- walking ----------------------------------------------------------------------------------
@@ -209,7 +199,7 @@ static Status tolerate(Reach *reach, Status status, ReachedPack *pack, Error *er
     }
     char object[OBJECT_KEY_SIZE];
     pack_object_key(reach->scope->shard_id, &pack->name, object);
-    error_wrap(error, "manifest '%s'", reach->manifest->id);
+    error_wrap(error, "manifest '%s'", reach->manifest_id);
     reach->on_damage(reach->context, object, error);
     pack->is_reported = true;
     error_clear(error);
@@ -223,8 +213,8 @@ static Status walk_map(Reach *reach, int level, int64_t position, Error *error)
     if (ref.kind == BLOB_ZERO) {
         return STATUS_OK;
     }
-    ReachedPack *pack = mark(reach, &ref);
-    if (level == 0 || !visit(reach, &ref)) {
+    ReachedPack *pack = reach_mark(reach, &ref);
+    if (level == 0 || !node_set_add(&reach->nodes, &ref)) {
         return STATUS_OK;
     }
     int64_t width = map_width(reach->map.extent_count, level - 1);
@@ -286,8 +276,8 @@ static Status walk_list_node(Reach *reach, const Ref *ref, int level, Error *err
 
 static Status walk_list(Reach *reach, const Ref *ref, int level, Error *error)
 {
-    ReachedPack *pack = mark(reach, ref);
-    if (!visit(reach, ref)) {
+    ReachedPack *pack = reach_mark(reach, ref);
+    if (!node_set_add(&reach->nodes, ref)) {
         return STATUS_OK;
     }
     return tolerate(reach, walk_list_node(reach, ref, level, error), pack, error);
@@ -298,8 +288,7 @@ Status reach_add(Reach *reach, const ShardScope *scope, const Manifest *manifest
     ManifestRoot root;
     RETURN_IF_ERROR(manifest_root(manifest, &root, error));
     CLEANUP(blob_opener_freep) BlobOpener *opener = blob_opener_new(scope);
-    reach->scope = scope;
-    reach->manifest = manifest;
+    reach_begin(reach, scope, manifest->id);
     reach->opener = opener;
     map_reader_init(&reach->map, opener);
     Status status = walk_list(reach, &root.ref, root.level, error);

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "repository/manifest_object.h"
+#include "repository/node_set.h"
 #include "repository/repository_reader.h"
 
 typedef struct ReachedPack {
@@ -15,8 +16,9 @@ typedef struct ReachedPack {
     size_t bits_size;
     int64_t live_bytes;     // of the reached blobs, as stored
     uint8_t fold[REF_SIZE]; // exclusive-or of their refs, to compare with what the pack itself says
-    bool is_seen;           // for the caller
-    int64_t seen_bytes;     // for the caller
+    bool is_doubled;    // merged from parts that share blobs: live_bytes and fold count them twice
+    bool is_seen;       // for the caller
+    int64_t seen_bytes; // for the caller
     bool is_reported;
 } ReachedPack;
 
@@ -29,6 +31,16 @@ void reach_free(Reach *reach);
 void reach_freep(Reach **reach);
 // Adds everything that a manifest reaches. `scope` is kept until reach_free.
 Status reach_add(Reach *reach, const ShardScope *scope, const Manifest *manifest, Error *error);
+// Adds what `manifest` reaches and `base`, another manifest of the shard, does not: what differs at
+// the same place of the same file. A blob that base has elsewhere may be added too. Costs what
+// differs, whatever there is. `scope` and `base_scope` have the manifests' data keys.
+Status reach_add_difference(Reach *reach, const ShardScope *scope, const Manifest *manifest,
+                            const ShardScope *base_scope, const Manifest *base, Error *error);
+// By hand: what follows is of this manifest; one ref; one pack of another reach.
+void reach_begin(Reach *reach, const ShardScope *scope, const char *manifest_id);
+ReachedPack *reach_mark(Reach *reach, const Ref *ref);
+void reach_merge(Reach *reach, const ReachedPack *from);
+int64_t reach_live_bytes(const Reach *reach);                      // of all packs
 ReachedPack *reach_find(const Reach *reach, const PackName *name); // NULL: not reached
 // All of them, in no order: index from 0, NULL at the end.
 ReachedPack *reach_at(const Reach *reach, size_t index);

@@ -28,6 +28,16 @@ Status scopes_get(Scopes *scopes, const Repository *repository, const DataKey *k
                       error);
 }
 
+bool scopes_have(const Scopes *scopes, const char *key_id, const ShardScope **ret_scope)
+{
+    const ScopeLink *link = scopes->first;
+    while (link != NULL && strcmp(link->scope.key_id, key_id) != 0) {
+        link = link->next;
+    }
+    *ret_scope = link != NULL ? &link->scope : NULL;
+    return link != NULL;
+}
+
 void scopes_done(Scopes *scopes)
 {
     while (scopes->first != NULL) {

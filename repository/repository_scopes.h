@@ -13,4 +13,6 @@ typedef struct Scopes {
 // Borrowed until scopes_done.
 Status scopes_get(Scopes *scopes, const Repository *repository, const DataKey *key,
                   const Manifest *manifest, const ShardScope **ret_scope, Error *error);
+// Whether there is one with this data key already.
+bool scopes_have(const Scopes *scopes, const char *key_id, const ShardScope **ret_scope);
 void scopes_done(Scopes *scopes);

@@ -1,34 +1,50 @@
 // SPDX-License-Identifier: Apache-2.0
 // The sweep: a shard's manifests that nobody keeps, then the packs that no kept manifest reaches;
 // packs that are reached for less than a half are replaced by smaller ones.
-// What is reached is found out before anything is deleted, so a kept manifest that cannot be read
-// stops the sweep with nothing lost.
+// What is reached is found out, and kept for the next sweep, before anything is deleted, so a kept
+// manifest that cannot be read stops the sweep with nothing lost.
 #include "common/memory.h"
 #include "repository/repository_compact.h"
+#include "repository/repository_reach_kept.h"
 #include "repository/repository_replacement.h"
-#include "repository/repository_scopes.h"
 
 #include <assert.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define SWEEP_PAGE_COUNT 1000
+#define SMALL_BYTES ((int64_t)256 * 1024 * 1024)
+#define LOCK_LOOK_COUNT 16 // locked objects that are asked until when
 
 // The objects of one pack: itself and its replacements, which follow it in a listing.
 typedef struct PackGroup {
     PackName name;
     size_t count;
+    int64_t modified_us; // of the newest
     uint32_t numbers[REPLACEMENT_NUMBER_MAX + 1];
     int64_t sizes[REPLACEMENT_NUMBER_MAX + 1];
 } PackGroup;
 
+// An object that goes with the next call, and what the result says about it already.
+typedef struct Removal {
+    char key[OBJECT_KEY_SIZE];
+    int64_t size_bytes;
+    int64_t counted_count, counted_bytes;
+} Removal;
+
 typedef struct Sweep {
     Repository *repository;
     const SweepOptions *options;
-    Reach *reach;
+    const char **keep; // sorted
+    size_t keep_count;
+    const Reach *reach;
     Compactor *compactor;
+    Removal *removals; // STORAGE_REMOVE_COUNT_MAX
+    size_t removal_count;
+    int look_count;
     PackGroup group;
-    SweepResult result;
+    SweepResult *result;
 } Sweep;
 
 // UINT32_MAX says that no attempt runs, whatever an epoch is.
@@ -38,16 +54,86 @@ static bool is_protected(const Sweep *sweep, uint32_t epoch)
            epoch >= sweep->options->protect_epoch_min;
 }
 
-static void count_kept(Sweep *sweep, int64_t bytes)
+static int compare_epochs(const void *left, const void *right)
 {
-    sweep->result.kept_count++;
-    sweep->result.kept_bytes += bytes;
+    uint32_t a = *(const uint32_t *)left;
+    uint32_t b = *(const uint32_t *)right;
+    return a < b ? -1 : a > b ? 1 : 0;
 }
 
-static Status remove_object(Sweep *sweep, const char *key, Error *error)
+// Left by an attempt not long ago: another attempt may be told of it, and a clock may be wrong.
+static bool is_waiting(const Sweep *sweep, uint32_t epoch, int64_t modified_us)
 {
-    return sweep->options->is_dry_run ? STATUS_OK
-                                      : storage_remove(sweep->repository->storage, key, error);
+    const SweepOptions *options = sweep->options;
+    return options->abandoned_count > 0 && options->now_us - modified_us < options->grace_us &&
+           bsearch(&epoch, options->abandoned, options->abandoned_count, sizeof(epoch),
+                   compare_epochs) != NULL;
+}
+
+static void count_kept(Sweep *sweep, int64_t bytes)
+{
+    sweep->result->kept_count++;
+    sweep->result->kept_bytes += bytes;
+}
+
+// --- removing ---------------------------------------------------------------------------------
+
+static void count_locked(Sweep *sweep, const Removal *removal)
+{
+    SweepResult *result = sweep->result;
+    StorageObject object;
+    Error ignored = {0}; // the date is only for people
+    result->removed_count -= removal->counted_count;
+    result->removed_bytes -= removal->counted_bytes;
+    result->locked_count++;
+    result->locked_bytes += removal->size_bytes;
+    if (sweep->look_count++ < LOCK_LOOK_COUNT &&
+        storage_stat(sweep->repository->storage, removal->key, &object, &ignored) == STATUS_OK &&
+        object.locked_until_us > 0) {
+        result->locked_until_us = result->locked_until_us == 0
+                                      ? object.locked_until_us
+                                      : MIN(result->locked_until_us, object.locked_until_us);
+    }
+}
+
+static Status flush_removals(Sweep *sweep, Error *error)
+{
+    StorageRemoval removals[STORAGE_REMOVE_COUNT_MAX];
+    size_t count = sweep->removal_count;
+    sweep->removal_count = 0;
+    if (count == 0) {
+        return STATUS_OK;
+    }
+    for (size_t i = 0; i < count; i++) {
+        removals[i].key = sweep->removals[i].key;
+    }
+    Status status = storage_remove_many(sweep->repository->storage, removals, count, error);
+    for (size_t i = 0; i < count; i++) {
+        if (status != STATUS_OK) { // some may be gone; they are not counted
+            sweep->result->removed_count -= sweep->removals[i].counted_count;
+            sweep->result->removed_bytes -= sweep->removals[i].counted_bytes;
+        } else if (removals[i].is_locked) {
+            count_locked(sweep, &sweep->removals[i]);
+        }
+    }
+    return status;
+}
+
+// Counts it as removed with these numbers, and removes it by and by.
+static Status remove_object(Sweep *sweep, const char *key, int64_t size_bytes,
+                            int64_t counted_count, int64_t counted_bytes, Error *error)
+{
+    sweep->result->removed_count += counted_count;
+    sweep->result->removed_bytes += counted_bytes;
+    if (sweep->options->is_dry_run) {
+        return STATUS_OK;
+    }
+    Removal *removal = &sweep->removals[sweep->removal_count++];
+    *removal = (Removal){
+        .size_bytes = size_bytes, .counted_count = counted_count, .counted_bytes = counted_bytes};
+    snprintf(removal->key, sizeof(removal->key), "%s", key);
+    return sweep->removal_count == STORAGE_REMOVE_COUNT_MAX ? flush_removals(sweep, error)
+                                                            : STATUS_OK;
 }
 
 static Status each_object(Sweep *sweep, const char *folder,
@@ -77,14 +163,15 @@ static Status each_object(Sweep *sweep, const char *folder,
 
 // --- manifests --------------------------------------------------------------------------------
 
+static int compare_ids(const void *left, const void *right)
+{
+    return strcmp(*(const char *const *)left, *(const char *const *)right);
+}
+
 static bool is_kept_manifest(const Sweep *sweep, const char *manifest_id)
 {
-    for (size_t i = 0; i < sweep->options->keep_count; i++) {
-        if (strcmp(sweep->options->keep[i], manifest_id) == 0) {
-            return true;
-        }
-    }
-    return false;
+    return sweep->keep_count > 0 && bsearch(&manifest_id, sweep->keep, sweep->keep_count,
+                                            sizeof(*sweep->keep), compare_ids) != NULL;
 }
 
 static Status sweep_manifest(Sweep *sweep, const StorageObject *object, const char *name,
@@ -97,22 +184,28 @@ static Status sweep_manifest(Sweep *sweep, const StorageObject *object, const ch
         count_kept(sweep, object->size_bytes);
         return STATUS_OK;
     }
-    RETURN_IF_ERROR(remove_object(sweep, object->key, error));
-    sweep->result.removed_count++;
-    sweep->result.removed_bytes += object->size_bytes;
-    return STATUS_OK;
+    if (is_waiting(sweep, decoded.epoch, object->modified_us)) {
+        count_kept(sweep, object->size_bytes);
+        sweep->result->waiting_count++;
+        sweep->result->waiting_bytes += object->size_bytes;
+        return STATUS_OK;
+    }
+    return remove_object(sweep, object->key, object->size_bytes, 1, object->size_bytes, error);
 }
 
 // --- packs ------------------------------------------------------------------------------------
 
-// Removes the first `count` objects of the group, oldest first: a reader looks for the newest.
-static Status remove_objects(Sweep *sweep, size_t count, Error *error)
+// Removes the first `count` objects of the group; the first one is counted with these numbers. A
+// reader looks for the newest, so the order of the others says nothing to it.
+static Status remove_group(Sweep *sweep, size_t count, int64_t counted_count, int64_t counted_bytes,
+                           Error *error)
 {
     const PackGroup *group = &sweep->group;
     for (size_t i = 0; i < count; i++) {
         char key[OBJECT_KEY_SIZE];
         replacement_object_key(sweep->options->shard_id, &group->name, group->numbers[i], key);
-        RETURN_IF_ERROR(remove_object(sweep, key, error));
+        RETURN_IF_ERROR(remove_object(sweep, key, group->sizes[i], i == 0 ? counted_count : 0,
+                                      i == 0 ? counted_bytes : 0, error));
     }
     return STATUS_OK;
 }
@@ -124,13 +217,14 @@ static void keep_group(Sweep *sweep)
     }
 }
 
-// What one object takes in the end that took first_bytes. A replacement that a sweep wrote before
-// it ended early was never counted as written, so its own removal is not counted either.
-static void count_compacted(Sweep *sweep, int64_t first_bytes, int64_t bytes)
+// What one object takes in the end that took another number of bytes first. A replacement that a
+// sweep wrote before it ended early was never counted as written, so its own removal is not counted
+// either.
+static Status replace_group(Sweep *sweep, size_t count, int64_t bytes, Error *error)
 {
     count_kept(sweep, bytes);
-    sweep->result.compacted_count++;
-    sweep->result.removed_bytes += first_bytes - bytes;
+    sweep->result->compacted_count++;
+    return remove_group(sweep, count, 0, sweep->group.sizes[0] - bytes, error);
 }
 
 static Status sweep_reached(Sweep *sweep, const ReachedPack *pack, Error *error)
@@ -138,24 +232,20 @@ static Status sweep_reached(Sweep *sweep, const ReachedPack *pack, Error *error)
     const PackGroup *group = &sweep->group;
     uint32_t newest = group->numbers[group->count - 1];
     int64_t newest_bytes = group->sizes[group->count - 1];
-    int64_t bytes = compacted_size(pack, newest_bytes);
-    bool is_done = false;
-    if (bytes > 0) {
+    int64_t bytes = 0;
+    bool is_complete = false;
+    if (compacted_size(pack, newest_bytes) > 0) {
         RETURN_IF_ERROR(compact_pack(sweep->compactor, pack, newest, newest_bytes,
-                                     sweep->options->is_dry_run, &is_done, error));
-        if (is_done) {
-            RETURN_IF_ERROR(remove_objects(sweep, group->count, error));
-            count_compacted(sweep, group->sizes[0], bytes);
-            return STATUS_OK;
+                                     sweep->options->is_dry_run, &bytes, error));
+        if (bytes > 0) {
+            return replace_group(sweep, group->count, bytes, error);
         }
     } else if (group->count > 1) {
         // A sweep ended before it had removed the older ones.
-        RETURN_IF_ERROR(
-            replacement_is_complete(sweep->compactor, pack, newest, newest_bytes, &is_done, error));
-        if (is_done) {
-            RETURN_IF_ERROR(remove_objects(sweep, group->count - 1, error));
-            count_compacted(sweep, group->sizes[0], newest_bytes);
-            return STATUS_OK;
+        RETURN_IF_ERROR(replacement_is_complete(sweep->compactor, pack, newest, newest_bytes,
+                                                &is_complete, error));
+        if (is_complete) {
+            return replace_group(sweep, group->count - 1, newest_bytes, error);
         }
     }
     keep_group(sweep);
@@ -174,10 +264,12 @@ static Status sweep_group(Sweep *sweep, Error *error)
         keep_group(sweep);
     } else if (pack != NULL) {
         RETURN_IF_ERROR(sweep_reached(sweep, pack, error));
+    } else if (is_waiting(sweep, group->name.epoch, group->modified_us)) {
+        keep_group(sweep);
+        sweep->result->waiting_count++;
+        sweep->result->waiting_bytes += group->sizes[0];
     } else {
-        RETURN_IF_ERROR(remove_objects(sweep, group->count, error));
-        sweep->result.removed_count++;
-        sweep->result.removed_bytes += group->sizes[0];
+        RETURN_IF_ERROR(remove_group(sweep, group->count, 1, group->sizes[0], error));
     }
     group->count = 0;
     return STATUS_OK;
@@ -197,6 +289,8 @@ static Status sweep_pack(Sweep *sweep, const StorageObject *object, const char *
     }
     assert(group->count <= REPLACEMENT_NUMBER_MAX); // keys are listed once
     group->name = decoded;
+    group->modified_us =
+        group->count == 0 ? object->modified_us : MAX(group->modified_us, object->modified_us);
     group->numbers[group->count] = number;
     group->sizes[group->count++] = object->size_bytes;
     return STATUS_OK;
@@ -204,71 +298,61 @@ static Status sweep_pack(Sweep *sweep, const StorageObject *object, const char *
 
 // --- the whole --------------------------------------------------------------------------------
 
-// A kept manifest, with the data key that it is sealed with: the caller's, or another of the
-// database's.
-static Status open_kept(Sweep *sweep, const DataKey *key, const char *manifest_id, Arena *arena,
-                        DataKey *ret_key, Manifest **ret_manifest, Error *error)
+static void sort_keep(Sweep *sweep)
 {
-    Status status = manifest_read(sweep->repository, key, sweep->options->shard_id, manifest_id,
-                                  arena, ret_manifest, error);
-    if (status == STATUS_OK) {
-        *ret_key = data_key_copy(key);
-        return STATUS_OK;
+    const SweepOptions *options = sweep->options;
+    sweep->keep = mem_alloc_array(options->keep_count + 1, sizeof(*sweep->keep));
+    for (size_t i = 0; i < options->keep_count; i++) {
+        sweep->keep[i] = options->keep[i];
     }
-    if (error->reason != REASON_KEY_WRONG) {
-        return status;
+    qsort(sweep->keep, options->keep_count, sizeof(*sweep->keep), compare_ids);
+    for (size_t i = 0; i < options->keep_count; i++) {
+        if (i == 0 || strcmp(sweep->keep[i], sweep->keep[sweep->keep_count - 1]) != 0) {
+            sweep->keep[sweep->keep_count++] = sweep->keep[i];
+        }
     }
-    error_clear(error);
-    DataKey own = {0};
-    RETURN_IF_ERROR(manifest_data_key(sweep->repository, NULL, sweep->options->shard_id,
-                                      manifest_id, &own, error));
-    status = manifest_read(sweep->repository, &own, sweep->options->shard_id, manifest_id, arena,
-                           ret_manifest, error);
-    *ret_key = own;
-    return status;
 }
 
-static Status reach_kept(Sweep *sweep, const DataKey *key, Scopes *scopes, Error *error)
+static Status run_sweep(Sweep *sweep, KeptReach *kept, Error *error)
 {
-    CLEANUP(arena_freep) Arena *arena = arena_new();
-    char database_id[UUID_TEXT_SIZE] = "";
-    for (size_t i = 0; i < sweep->options->keep_count; i++) {
-        arena_reset(arena);
-        CLEANUP(data_key_done) DataKey own = {0};
-        Manifest *manifest = NULL;
-        const ShardScope *scope = NULL;
-        RETURN_IF_ERROR(
-            open_kept(sweep, key, sweep->options->keep[i], arena, &own, &manifest, error));
-        if (database_id[0] != '\0' && strcmp(database_id, manifest->database_id) != 0) {
-            return error_set(error, REASON_OBJECT_CORRUPT, "manifest '%s' is of another database",
-                             manifest->id);
-        }
-        memcpy(database_id, manifest->database_id, UUID_TEXT_SIZE);
-        RETURN_IF_ERROR(scopes_get(scopes, sweep->repository, &own, manifest, &scope, error));
-        RETURN_IF_ERROR(reach_add(sweep->reach, scope, manifest, error));
+    sweep->reach = kept_reach_all(kept);
+    sweep->result->walked_count = (int64_t)kept_reach_walked_count(kept);
+    if (!sweep->options->is_dry_run && kept_reach_save(kept, error) != STATUS_OK) {
+        return error_wrap(error, "nothing was deleted");
     }
-    return STATUS_OK;
+    RETURN_IF_ERROR(each_object(sweep, "manifests", sweep_manifest, error));
+    RETURN_IF_ERROR(flush_removals(sweep, error)); // manifests before what they need
+    RETURN_IF_ERROR(each_object(sweep, "packs", sweep_pack, error));
+    RETURN_IF_ERROR(sweep_group(sweep, error));
+    return flush_removals(sweep, error);
 }
 
 Status repository_sweep_shard(Repository *repository, const DataKey *key,
                               const SweepOptions *options, SweepResult *ret_result, Error *error)
 {
+    *ret_result = (SweepResult){0};
     RETURN_IF_ERROR(id_check(options->shard_id, "shard", error));
-    CLEANUP(scopes_done) Scopes scopes = {0};
-    CLEANUP(reach_freep) Reach *reach = reach_new(NULL, NULL);
-    CLEANUP(compactor_freep) Compactor *compactor = compactor_new(repository->storage);
-    Sweep sweep = {
-        .repository = repository, .options = options, .reach = reach, .compactor = compactor};
-    if (reach_kept(&sweep, key, &scopes, error) != STATUS_OK) {
-        return error_wrap(error, "nothing was deleted");
+    Sweep sweep = {.repository = repository,
+                   .options = options,
+                   .compactor = compactor_new(repository->storage),
+                   .removals = mem_alloc_array(STORAGE_REMOVE_COUNT_MAX, sizeof(Removal)),
+                   .result = ret_result};
+    sort_keep(&sweep);
+    const KeptOptions kept_options = {.shard_id = options->shard_id,
+                                      .keep = sweep.keep,
+                                      .keep_count = sweep.keep_count,
+                                      .small_bytes = options->small_bytes > 0 ? options->small_bytes
+                                                                              : SMALL_BYTES,
+                                      .is_thorough = options->is_thorough};
+    CLEANUP(kept_reach_freep) KeptReach *kept = NULL;
+    Status status = kept_reach_find(repository, key, &kept_options, &kept, error);
+    if (status != STATUS_OK) {
+        (void)error_wrap(error, "nothing was deleted");
+    } else {
+        status = run_sweep(&sweep, kept, error);
     }
-    RETURN_IF_ERROR(each_object(&sweep, "manifests", sweep_manifest, error));
-    RETURN_IF_ERROR(each_object(&sweep, "packs", sweep_pack, error));
-    RETURN_IF_ERROR(sweep_group(&sweep, error));
-    if (!options->is_dry_run) {
-        int64_t stale_count = 0;
-        RETURN_IF_ERROR(storage_remove_stale(repository->storage, &stale_count, error));
-    }
-    *ret_result = sweep.result;
-    return STATUS_OK;
+    compactor_free(sweep.compactor);
+    mem_free(sweep.removals);
+    mem_free((void *)(uintptr_t)sweep.keep);
+    return status;
 }

@@ -177,7 +177,8 @@ static Status start_worker(Server *server, const ServerOptions *options, const c
                             .barrier_timeout_ms = options_number(set, "barrier-timeout"),
                             .sweep_interval_ms = options_number(set, "sweep-interval"),
                             .idempotency_keep_ms = IDEMPOTENCY_KEEP_MS,
-                            .event_keep_ms = options_number(set, "event-keep")};
+                            .event_keep_ms = options_number(set, "event-keep"),
+                            .orphan_grace_ms = options_number(set, "orphan-grace")};
     return worker_start(&worker, &server->worker, error);
 }
 

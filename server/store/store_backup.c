@@ -273,7 +273,8 @@ Status store_backup_delete(StoreTransaction *transaction, Arena *arena, const ch
                                         .database = store_value(&backup, 0, "database"),
                                         .backup_id = id,
                                         .message = why});
-    return store_work_add(transaction, WORK_BACKUP_DELETE, id, 0, error);
+    return store_work_add(transaction, WORK_RETENTION, store_value(&backup, 0, "database_id"), 0,
+                          error);
 }
 
 Status store_backup_pin(StoreTransaction *transaction, Arena *arena, const char *id, bool is_pinned,

@@ -58,7 +58,7 @@ typedef enum StoreBackupDeletion {
     STORE_BACKUP_DELETION_HELD,
     STORE_BACKUP_DELETION_PINNED,
 } StoreBackupDeletion;
-// Marks a backup for removal, with the work (WORK_BACKUP_DELETE) and the event "backup.deleting";
+// Marks a backup for removal, with the work (WORK_RETENTION) and the event "backup.deleting";
 // `why` is the event's sentence.
 Status store_backup_delete(StoreTransaction *transaction, Arena *arena, const char *id,
                            const char *why, StoreBackupDeletion *ret_outcome,

@@ -177,7 +177,9 @@ Status store_database_delete(StoreTransaction *transaction, Arena *arena, const 
                                 "UPDATE shards SET deleted_at = now() WHERE database_id = $1 AND "
                                 "deleted_at IS NULL RETURNING id",
                                 STORE_PARAMETERS(id), &shards, error));
-    RETURN_IF_ERROR(add_work(transaction, &backups, WORK_BACKUP_DELETE, error));
+    if (backups.count > 0) {
+        RETURN_IF_ERROR(store_work_add(transaction, WORK_RETENTION, id, 0, error));
+    }
     RETURN_IF_ERROR(add_work(transaction, &shards, WORK_FORGET_SOURCE, error));
     RETURN_IF_ERROR(store_execute(transaction, arena,
                                   "DELETE FROM policy_due WHERE policy_id IN "

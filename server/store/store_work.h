@@ -7,11 +7,9 @@
 #include "server/store/store.h"
 
 // Kinds. A subject is a UUID.
-#define WORK_BACKUP "backup"   // backup id: plan, barrier, finish
-#define WORK_RESTORE "restore" // restore id
-#define WORK_BACKUP_DELETE                                                                         \
-    "backup_delete"                // backup id in state 'deleting': remove it from the repository
-#define WORK_RETENTION "retention" // database id: which backups go
+#define WORK_BACKUP "backup"       // backup id: plan, barrier, finish
+#define WORK_RESTORE "restore"     // restore id
+#define WORK_RETENTION "retention" // database id: which backups go, and their objects
 #define WORK_FORGET_SOURCE                                                                         \
     "forget_source"                      // shard id: remove what dead instances left at the source
 #define WORK_INSTANCE "instance"         // instance id, not placed yet

@@ -14,23 +14,48 @@ Status store_retention_places(StoreTransaction *transaction, Arena *arena, const
 Status store_retention_deleting(StoreTransaction *transaction, Arena *arena,
                                 const char *database_id, const char *repository_id,
                                 const char ***ret_ids, size_t *ret_count, Error *error);
-// Shards of the database with anything ever tried in this repository, also deleted ones.
-Status store_retention_shards(StoreTransaction *transaction, Arena *arena, const char *database_id,
-                              const char *repository_id, const char ***ret_ids, size_t *ret_count,
-                              Error *error);
-// Manifests that must stay: of every committed shard backup but those of the backups in `gone`
-// ("{uuid,uuid}"), and what running attempts and restores read. ret_protect_epoch: objects of this
-// epoch and later may belong to an attempt, running now or beginning later.
+
+// Sweeping a database's shards in a repository.
+typedef struct RetentionSweep {
+    const char *database_id, *repository_id;
+    const char *gone; // backups whose sets are gone: "{uuid,uuid}"
+    int64_t grace_ms; // of what failed attempts have left
+} RetentionSweep;
+typedef struct RetentionShard {
+    const char *id;
+    bool is_thorough; // it is time again
+} RetentionShard;
+// Shards, also deleted ones, whose sweep is due: because something of them is gone or was left by
+// an attempt, because locked objects can go now, or because it is time.
+Status store_retention_shards(StoreTransaction *transaction, Arena *arena,
+                              const RetentionSweep *sweep, RetentionShard **ret_shards,
+                              size_t *ret_count, Error *error);
+typedef struct RetentionKeep {
+    // Of every committed shard backup but those of the backups that are gone, and what running
+    // attempts and restores read.
+    const char **manifest_ids;
+    size_t manifest_count;
+    uint32_t protect_epoch; // objects of it and later may belong to an attempt, now or later
+    uint32_t *abandoned;    // epochs of attempts that ended without a commit lately, ascending
+    size_t abandoned_count;
+    int64_t now_us; // before all this was read
+} RetentionKeep;
 Status store_retention_keep(StoreTransaction *transaction, Arena *arena, const char *shard_id,
-                            const char *repository_id, const char *gone,
-                            const char ***ret_manifest_ids, size_t *ret_count,
-                            int64_t *ret_protect_epoch, Error *error);
-// Their objects are gone.
-Status store_retention_deleted(StoreTransaction *transaction, const char *backup_id, Error *error);
-// database_id and repository_id of a backup in state 'deleting'; NULL: it is not.
-Status store_retention_place_of(StoreTransaction *transaction, Arena *arena, const char *backup_id,
-                                const char **ret_database_id, const char **ret_repository_id,
-                                Error *error);
+                            const RetentionSweep *sweep, RetentionKeep *ret_keep, Error *error);
+// A sweep is done. retry_us: when locked objects can be tried again; 0: there are none.
+Status store_retention_swept(StoreTransaction *transaction, Arena *arena, const char *shard_id,
+                             const char *repository_id, int64_t swept_us, bool is_thorough,
+                             int64_t retry_us, Error *error);
+// The objects of these backups ("{uuid,uuid}") are gone; or the store keeps some, as the message
+// says, which is an event when it is a new one.
+Status store_retention_deleted(StoreTransaction *transaction, Arena *arena, const char *gone,
+                               Error *error);
+Status store_retention_locked(StoreTransaction *transaction, Arena *arena, const char *ids,
+                              const char *message, Error *error);
+// Whether it is time to remove what killed writers left in a repository; then nobody else is told
+// so for an hour.
+Status store_retention_claim_stale(StoreTransaction *transaction, Arena *arena,
+                                   const char *repository_id, bool *ret_is_due, Error *error);
 // The rules of a database's policies, and of one. Columns id, keep_last, keep_for_us, keep_hourly,
 // keep_daily, keep_weekly, keep_monthly, keep_yearly.
 Status store_retention_policies(StoreTransaction *transaction, Arena *arena,

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Retention decides over backups; the clean-up removes what no kept backup needs, also what dead
-// attempts left.
+// attempts left. Both run for one database at a time, after every backup whatever became of it, and
+// every hour.
 //
 // Order of a removal: the row says 'deleting' (nobody starts from it or restores it any more), then
 // the set objects go (nobody finds it in the repository any more), then manifests and packs, and
 // last the row says 'deleted'. Killed anywhere, the next run goes on: the row still says
-// 'deleting', and removing what is gone already is fine.
+// 'deleting', and removing what is gone already is fine. The same goes for objects that the store
+// keeps locked: the backup stays 'deleting', says so, and is tried again.
 #define LOG_MODULE "worker"
 #include "common/buffer.h"
 #include "common/log.h"
@@ -17,18 +19,25 @@
 #include "server/store/store_work_retention.h"
 #include "server/worker/worker_internal.h"
 
-#include <assert.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
+
+#define US_PER_SECOND INT64_C(1000000)
+#define LOCK_RETRY_US (24 * 3600 * US_PER_SECOND) // when the store does not say until when
 
 // One database in one repository.
 typedef struct Cleanup {
     const char *database_id;
     RetentionPlace place;
-    const char **gone; // backups that are being deleted
-    size_t gone_count;
-    const char **shards;
-    size_t shard_count;
+    Repository *repository;
+    DataKey key;
+    const char **deleting; // backups that are to go; those whose set is locked are at the end
+    size_t deleting_count;
+    size_t gone_count; // of them, those whose sets are gone
+    RetentionSweep sweep;
+    // What the store keeps locked.
+    int64_t locked_count, locked_until_us;
 } Cleanup;
 
 // "{uuid,uuid}", PostgreSQL's array text.
@@ -46,85 +55,184 @@ static const char *id_array(Arena *arena, const char *const *ids, size_t count)
     return array;
 }
 
-static Status read_cleanup(const WorkStep *step, Cleanup *cleanup, Error *error)
+static void count_locked(Cleanup *cleanup, int64_t count, int64_t until_us)
+{
+    cleanup->locked_count += count;
+    if (until_us > 0 && (cleanup->locked_until_us == 0 || until_us < cleanup->locked_until_us)) {
+        cleanup->locked_until_us = until_us;
+    }
+}
+
+// --- sets -------------------------------------------------------------------------------------
+
+// A backup whose set stays is found by everybody, so its manifests and packs stay too.
+static Status remove_sets(const WorkStep *step, Cleanup *cleanup, Error *error)
+{
+    size_t count = cleanup->deleting_count;
+    const char **ids = cleanup->deleting;
+    bool *are_locked = arena_alloc_array(step->arena, count + 1, sizeof(*are_locked));
+    const char **locked = arena_alloc_array(step->arena, count + 1, sizeof(*locked));
+    size_t locked_count = 0;
+    RETURN_IF_ERROR(backup_set_remove_many(cleanup->repository, cleanup->database_id, ids, count,
+                                           are_locked, error));
+    for (size_t i = 0; i < count; i++) {
+        if (are_locked[i]) {
+            locked[locked_count++] = ids[i];
+        } else {
+            ids[cleanup->gone_count++] = ids[i];
+        }
+    }
+    memcpy(ids + cleanup->gone_count, locked, locked_count * sizeof(*locked));
+    count_locked(cleanup, (int64_t)locked_count, 0);
+    return STATUS_OK;
+}
+
+// --- shards -----------------------------------------------------------------------------------
+
+// Also after a failure: what the repository's stored_bytes shrinks by.
+static Status record_sweep(const WorkStep *step, const Cleanup *cleanup,
+                           const RetentionShard *shard, const RetentionKeep *keep,
+                           const SweepResult *result, bool is_done, Error *error)
 {
     CLEANUP(store_rollback) StoreTransaction *transaction = NULL;
     RETURN_IF_ERROR(store_begin(step->options->store, &transaction, error));
-    RETURN_IF_ERROR(store_retention_deleting(transaction, step->arena, cleanup->database_id,
-                                             cleanup->place.repository_id, &cleanup->gone,
-                                             &cleanup->gone_count, error));
-    RETURN_IF_ERROR(store_retention_shards(transaction, step->arena, cleanup->database_id,
-                                           cleanup->place.repository_id, &cleanup->shards,
-                                           &cleanup->shard_count, error));
+    if (result->removed_bytes != 0) {
+        RETURN_IF_ERROR(store_repository_add_removed(
+            transaction, step->arena, cleanup->place.repository_id, result->removed_bytes, error));
+    }
+    if (is_done) {
+        int64_t retry_us = 0;
+        if (result->locked_count > 0) {
+            retry_us = result->locked_until_us > keep->now_us ? result->locked_until_us
+                                                              : keep->now_us + LOCK_RETRY_US;
+        }
+        RETURN_IF_ERROR(store_retention_swept(transaction, step->arena, shard->id,
+                                              cleanup->place.repository_id, keep->now_us,
+                                              shard->is_thorough, retry_us, error));
+    }
     return store_commit(&transaction, error);
 }
 
-// What the repository's stored_bytes shrinks by.
-static Status record_removed(const WorkStep *step, const Cleanup *cleanup, int64_t removed_bytes,
-                             Error *error)
+static void log_sweep(const char *shard_id, const SweepResult *result)
 {
-    if (removed_bytes == 0) {
-        return STATUS_OK;
-    }
-    CLEANUP(store_rollback) StoreTransaction *transaction = NULL;
-    RETURN_IF_ERROR(store_begin(step->options->store, &transaction, error));
-    RETURN_IF_ERROR(store_repository_add_removed(
-        transaction, step->arena, cleanup->place.repository_id, removed_bytes, error));
-    return store_commit(&transaction, error);
-}
-
-static Status sweep_shard(const WorkStep *step, const Cleanup *cleanup, Repository *repository,
-                          const DataKey *key, const char *shard_id, Error *error)
-{
-    const char **keep = NULL;
-    size_t keep_count = 0;
-    int64_t protect_epoch = 0;
-    {
-        CLEANUP(store_rollback) StoreTransaction *transaction = NULL;
-        RETURN_IF_ERROR(store_begin(step->options->store, &transaction, error));
-        RETURN_IF_ERROR(
-            store_retention_keep(transaction, step->arena, shard_id, cleanup->place.repository_id,
-                                 id_array(step->arena, cleanup->gone, cleanup->gone_count), &keep,
-                                 &keep_count, &protect_epoch, error));
-        RETURN_IF_ERROR(
-            store_commit(&transaction, error)); // none is open while objects are removed
-    }
-    SweepOptions options = {.shard_id = shard_id,
-                            .keep = keep,
-                            .keep_count = keep_count,
-                            .protect_epoch_min =
-                                protect_epoch > UINT32_MAX ? UINT32_MAX : (uint32_t)protect_epoch};
-    SweepResult result = {0};
-    RETURN_IF_ERROR(repository_sweep_shard(repository, key, &options, &result, error));
-    if (result.removed_count + result.compacted_count > 0) {
-        char removed[32];
-        (void)snprintf(removed, sizeof(removed), "%lld", (long long)result.removed_bytes);
+    char removed[32];
+    char locked[32];
+    (void)snprintf(removed, sizeof(removed), "%lld", (long long)result->removed_bytes);
+    (void)snprintf(locked, sizeof(locked), "%lld", (long long)result->locked_count);
+    if (result->removed_count + result->compacted_count > 0) {
         log_info("objects that no backup needs were removed", "shard", shard_id, "bytes", removed,
                  NULL);
     }
-    return record_removed(step, cleanup, result.removed_bytes, error);
+    if (result->locked_count > 0) {
+        log_warning("the store keeps objects that no backup needs; they are tried again", "shard",
+                    shard_id, "objects", locked, NULL);
+    }
 }
 
-static Status mark_deleted(const WorkStep *step, const Cleanup *cleanup, Error *error)
+static Status sweep_shard(const WorkStep *step, Cleanup *cleanup, const RetentionShard *shard,
+                          Error *error)
 {
+    RetentionKeep keep = {0};
+    {
+        CLEANUP(store_rollback) StoreTransaction *transaction = NULL;
+        RETURN_IF_ERROR(store_begin(step->options->store, &transaction, error));
+        RETURN_IF_ERROR(store_retention_keep(transaction, step->arena, shard->id, &cleanup->sweep,
+                                             &keep, error));
+        RETURN_IF_ERROR(
+            store_commit(&transaction, error)); // none is open while objects are removed
+    }
+    SweepOptions options = {.shard_id = shard->id,
+                            .keep = keep.manifest_ids,
+                            .keep_count = keep.manifest_count,
+                            .protect_epoch_min = keep.protect_epoch,
+                            .abandoned = keep.abandoned,
+                            .abandoned_count = keep.abandoned_count,
+                            .now_us = keep.now_us,
+                            .grace_us = cleanup->sweep.grace_ms * 1000,
+                            .is_thorough = shard->is_thorough};
+    SweepResult result;
+    Status status =
+        repository_sweep_shard(cleanup->repository, &cleanup->key, &options, &result, error);
+    Error ignored = {0};
+    Error *record_error = status == STATUS_OK ? error : &ignored; // the first one is the story
+    Status record_status =
+        record_sweep(step, cleanup, shard, &keep, &result, status == STATUS_OK, record_error);
+    RETURN_IF_ERROR(status);
+    RETURN_IF_ERROR(record_status);
+    log_sweep(shard->id, &result);
+    count_locked(cleanup, result.locked_count, result.locked_until_us);
+    return STATUS_OK;
+}
+
+static Status sweep_shards(const WorkStep *step, Cleanup *cleanup, Error *error)
+{
+    RetentionShard *shards = NULL;
+    size_t count = 0;
+    cleanup->sweep =
+        (RetentionSweep){.database_id = cleanup->database_id,
+                         .repository_id = cleanup->place.repository_id,
+                         .gone = id_array(step->arena, cleanup->deleting, cleanup->gone_count),
+                         .grace_ms = step->options->orphan_grace_ms};
+    {
+        CLEANUP(store_rollback) StoreTransaction *transaction = NULL;
+        RETURN_IF_ERROR(store_begin(step->options->store, &transaction, error));
+        RETURN_IF_ERROR(store_retention_shards(transaction, step->arena, &cleanup->sweep, &shards,
+                                               &count, error));
+        RETURN_IF_ERROR(store_commit(&transaction, error));
+    }
+    for (size_t i = 0; i < count && cleanup->repository != NULL; i++) {
+        RETURN_IF_ERROR(sweep_shard(step, cleanup, &shards[i], error));
+    }
+    return STATUS_OK;
+}
+
+// --- the whole --------------------------------------------------------------------------------
+
+static const char *locked_message(Arena *arena, const Cleanup *cleanup)
+{
+    if (cleanup->locked_until_us == 0) {
+        return "the store keeps some of its objects for now; they are tried again every day";
+    }
+    char date[32];
+    struct tm parts;
+    time_t seconds = (time_t)(cleanup->locked_until_us / US_PER_SECOND);
+    (void)strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&seconds, &parts));
+    return arena_format(arena,
+                        "the store keeps some of its objects until %s; then they are tried "
+                        "again",
+                        date);
+}
+
+// Backups are deleted when nothing is left that was theirs; which of the locked objects were whose
+// is not known, so all of them wait.
+static Status finish(const WorkStep *step, const Cleanup *cleanup, Error *error)
+{
+    size_t done_count = cleanup->locked_count == 0 ? cleanup->gone_count : 0;
+    size_t wait_count = cleanup->deleting_count - done_count;
     CLEANUP(store_rollback) StoreTransaction *transaction = NULL;
     RETURN_IF_ERROR(store_begin(step->options->store, &transaction, error));
-    for (size_t i = 0; i < cleanup->gone_count; i++) {
-        RETURN_IF_ERROR(store_retention_deleted(transaction, cleanup->gone[i], error));
+    if (done_count > 0) {
+        RETURN_IF_ERROR(store_retention_deleted(
+            transaction, step->arena, id_array(step->arena, cleanup->deleting, done_count), error));
+    }
+    if (wait_count > 0) {
+        RETURN_IF_ERROR(store_retention_locked(
+            transaction, step->arena,
+            id_array(step->arena, cleanup->deleting + done_count, wait_count),
+            locked_message(step->arena, cleanup), error));
     }
     return store_commit(&transaction, error);
 }
 
 // A database's first backup may have failed before there was a key: then there is nothing to remove
 // either.
-static Status open_place(const WorkStep *step, const Cleanup *cleanup, Repository **ret_repository,
-                         DataKey *ret_key, bool *ret_is_empty, Error *error)
+static Status open_place(const WorkStep *step, Cleanup *cleanup, bool *ret_is_empty, Error *error)
 {
     RETURN_IF_ERROR(repository_cache_get(step->options->repositories, cleanup->place.repository_id,
                                          cleanup->place.location, cleanup->place.key_file,
-                                         ret_repository, error));
+                                         &cleanup->repository, error));
     Status status =
-        repository_data_key(*ret_repository, cleanup->database_id, false, ret_key, error);
+        repository_data_key(cleanup->repository, cleanup->database_id, false, &cleanup->key, error);
     *ret_is_empty = status != STATUS_OK &&
                     (error->reason == REASON_KEY_MISSING || error->reason == REASON_NOT_FOUND);
     if (*ret_is_empty) {
@@ -134,57 +242,56 @@ static Status open_place(const WorkStep *step, const Cleanup *cleanup, Repositor
     return status;
 }
 
-static Status clean_up(const WorkStep *step, const char *database_id, const RetentionPlace *place,
-                       Error *error)
+static Status read_deleting(const WorkStep *step, Cleanup *cleanup, Error *error)
 {
-    CLEANUP(data_key_done) DataKey key = {0};
-    Cleanup cleanup = {.database_id = database_id, .place = *place};
-    Repository *repository = NULL;
-    bool is_empty = false;
-    RETURN_IF_ERROR(read_cleanup(step, &cleanup, error));
-    if (cleanup.gone_count == 0 && cleanup.shard_count == 0) {
-        return STATUS_OK;
-    }
-    RETURN_IF_ERROR(open_place(step, &cleanup, &repository, &key, &is_empty, error));
-    for (size_t i = 0; i < cleanup.gone_count && !is_empty; i++) {
-        RETURN_IF_ERROR(backup_set_remove(repository, database_id, cleanup.gone[i], error));
-    }
-    for (size_t i = 0; i < cleanup.shard_count && !is_empty; i++) {
-        RETURN_IF_ERROR(sweep_shard(step, &cleanup, repository, &key, cleanup.shards[i], error));
-    }
-    if (!is_empty) {
-        int64_t removed_count = 0;
-        RETURN_IF_ERROR(
-            storage_remove_stale(repository_storage(repository), &removed_count, error));
-    }
-    return mark_deleted(step, &cleanup, error);
+    CLEANUP(store_rollback) StoreTransaction *transaction = NULL;
+    RETURN_IF_ERROR(store_begin(step->options->store, &transaction, error));
+    RETURN_IF_ERROR(store_retention_deleting(transaction, step->arena, cleanup->database_id,
+                                             cleanup->place.repository_id, &cleanup->deleting,
+                                             &cleanup->deleting_count, error));
+    return store_commit(&transaction, error);
 }
 
-Status work_backup_delete(const WorkStep *step, int64_t *ret_next_ms, Error *error)
+static Status remove_stale(const WorkStep *step, const Cleanup *cleanup, Error *error)
 {
-    const char *database_id = NULL;
-    const char *repository_id = NULL;
-    RetentionPlace *places = NULL;
-    size_t count = 0;
-    *ret_next_ms = WORK_DONE;
+    bool is_due = false;
+    int64_t removed_count = 0;
     {
         CLEANUP(store_rollback) StoreTransaction *transaction = NULL;
         RETURN_IF_ERROR(store_begin(step->options->store, &transaction, error));
-        RETURN_IF_ERROR(store_retention_place_of(transaction, step->arena, step->item->subject_id,
-                                                 &database_id, &repository_id, error));
-        if (database_id == NULL) {
-            return STATUS_OK; // done with another one
-        }
-        RETURN_IF_ERROR(
-            store_retention_places(transaction, step->arena, database_id, &places, &count, error));
+        RETURN_IF_ERROR(store_retention_claim_stale(transaction, step->arena,
+                                                    cleanup->place.repository_id, &is_due, error));
         RETURN_IF_ERROR(store_commit(&transaction, error));
     }
-    for (size_t i = 0; i < count; i++) {
-        if (text_equal(places[i].repository_id, repository_id)) {
-            RETURN_IF_ERROR(clean_up(step, database_id, &places[i], error));
-        }
+    return is_due ? storage_remove_stale(repository_storage(cleanup->repository), &removed_count,
+                                         error)
+                  : STATUS_OK;
+}
+
+static Status clean_up_place(const WorkStep *step, Cleanup *cleanup, Error *error)
+{
+    bool is_empty = false;
+    RETURN_IF_ERROR(read_deleting(step, cleanup, error));
+    RETURN_IF_ERROR(open_place(step, cleanup, &is_empty, error));
+    if (is_empty) {
+        cleanup->repository = NULL;
+        cleanup->gone_count = cleanup->deleting_count;
+    } else {
+        RETURN_IF_ERROR(remove_sets(step, cleanup, error));
     }
-    return STATUS_OK;
+    RETURN_IF_ERROR(sweep_shards(step, cleanup, error));
+    if (!is_empty) {
+        RETURN_IF_ERROR(remove_stale(step, cleanup, error));
+    }
+    return cleanup->deleting_count > 0 ? finish(step, cleanup, error) : STATUS_OK;
+}
+
+static Status clean_up(const WorkStep *step, const RetentionPlace *place, Error *error)
+{
+    Cleanup cleanup = {.database_id = step->item->subject_id, .place = *place};
+    Status status = clean_up_place(step, &cleanup, error);
+    data_key_done(&cleanup.key);
+    return status;
 }
 
 // --- verdicts ---------------------------------------------------------------------------------
@@ -259,7 +366,7 @@ Status work_retention(const WorkStep *step, int64_t *ret_next_ms, Error *error)
         RETURN_IF_ERROR(store_commit(&transaction, error));
     }
     for (size_t i = 0; i < count; i++) {
-        RETURN_IF_ERROR(clean_up(step, step->item->subject_id, &places[i], error));
+        RETURN_IF_ERROR(clean_up(step, &places[i], error));
     }
     return STATUS_OK;
 }

@@ -57,7 +57,6 @@ static const struct {
     {WORK_INSTANCE, work_instance_place},
     {WORK_INSTANCE_AT, work_instance},
     {WORK_SWEEP_AT, work_sweep},
-    {WORK_BACKUP_DELETE, work_backup_delete},
     {WORK_RETENTION, work_retention},
     {WORK_FORGET_SOURCE, work_forget_source},
     {WORK_HOUSEKEEPING, work_housekeeping},

@@ -26,6 +26,7 @@ typedef struct WorkerOptions {
     int64_t deadman_ms, lifetime_ms;
     int64_t attempt_lease_ms, barrier_timeout_ms, sweep_interval_ms;
     int64_t idempotency_keep_ms, event_keep_ms;
+    int64_t orphan_grace_ms;
     int64_t work_lease_ms; // 0: 60 s
 } WorkerOptions;
 

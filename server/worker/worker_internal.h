@@ -34,7 +34,6 @@ Status work_sweep(const WorkStep *step, int64_t *ret_next_ms, Error *error);
 Status work_forget_source(const WorkStep *step, int64_t *ret_next_ms, Error *error);
 Status work_housekeeping(const WorkStep *step, int64_t *ret_next_ms, Error *error);
 Status work_retention(const WorkStep *step, int64_t *ret_next_ms, Error *error);
-Status work_backup_delete(const WorkStep *step, int64_t *ret_next_ms, Error *error);
 // Fires the policies that are due. Not a work item: policy_due is claimed itself. Says how many it
 // looked at.
 Status work_policy(const WorkerOptions *options, TimeZones *zones, int *ret_count, Error *error);

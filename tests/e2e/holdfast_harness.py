@@ -115,6 +115,8 @@ class Server:
                     f"127.0.0.1:{self.grpc_port}",
                     "--agent-address",
                     f"127.0.0.1:{self.agent_port}",
+                    "--orphan-grace",
+                    "0s",
                     "--log-level",
                     "debug",
                     *self.options,

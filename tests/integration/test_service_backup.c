@@ -254,13 +254,13 @@ static void test_backups_are_canceled_and_deleted(void **state)
     CALL("DeleteBackup", request);
     CALL("DeleteBackup", request);
     assert_string_equal(json_get_text(CALL("GetBackup", request), "state", ""), "deleting");
-    assert_int_equal(service_fixture_number(
-                         fixture, "SELECT count(*) FROM work_items WHERE kind = 'backup_delete'"),
-                     1);
+    assert_int_equal(
+        service_fixture_number(fixture, "SELECT count(*) FROM work_items WHERE kind = 'retention'"),
+        1);
     CALL("DeleteDatabase", "{\"database\":\"shop\",\"force\":true}");
-    assert_int_equal(service_fixture_number(
-                         fixture, "SELECT count(*) FROM work_items WHERE kind = 'backup_delete'"),
-                     2);
+    assert_int_equal(
+        service_fixture_number(fixture, "SELECT count(*) FROM work_items WHERE kind = 'retention'"),
+        1);
     assert_int_equal(service_fixture_number(
                          fixture, "SELECT count(*) FROM work_items WHERE kind = 'forget_source'"),
                      2);

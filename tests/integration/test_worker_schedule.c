@@ -312,8 +312,7 @@ static void test_retention_removes_what_is_not_kept(void **state)
     }
     run_backup(fixture);
     worker_fixture_wait(fixture, "SELECT count(*) FROM backups WHERE state = 'deleted'", 2);
-    worker_fixture_wait(
-        fixture, "SELECT count(*) FROM work_items WHERE kind IN ('retention', 'backup_delete')", 0);
+    worker_fixture_wait(fixture, "SELECT count(*) FROM work_items WHERE kind = 'retention'", 0);
     assert_int_equal(number(fixture, "SELECT count(*) FROM backups WHERE state = 'succeeded'"),
                      3); // and the newest, by hand
     assert_int_equal(repository_files(fixture, "manifests"), 3);
