@@ -65,12 +65,14 @@ Status store_retention_shards(StoreTransaction *transaction, Arena *arena,
     RETURN_IF_ERROR(store_query(
         transaction, arena,
         "WITH gone AS MATERIALIZED (SELECT DISTINCT sb.shard_id FROM shard_backups sb WHERE"
-        " sb.backup_id = ANY ($3::uuid[]) AND sb.attempt_count > 0)"
+        " sb.backup_id = ANY ($3::uuid[]) AND (sb.attempt_count > 0 OR sb.state = 'committed'))"
         " SELECT s.id, s.epoch,"
         " coalesce(w.thorough_at < now() - interval '" WEEK "', false) AS is_thorough"
         " FROM shards s LEFT JOIN shard_sweeps w ON w.shard_id = s.id AND w.repository_id = $2"
         " WHERE s.database_id = $1 AND (s.id IN (SELECT shard_id FROM gone)"
-        " OR (w.shard_id IS NULL AND EXISTS (SELECT FROM attempts a WHERE a.shard_id = s.id))"
+        " OR (w.shard_id IS NULL AND (EXISTS (SELECT FROM attempts a WHERE a.shard_id = s.id)"
+        "  OR EXISTS (SELECT FROM shard_backups sb WHERE sb.shard_id = s.id"
+        "   AND sb.state = 'committed')))"
         " OR w.swept_at < now() - interval '" WEEK "' OR w.retry_at <= now()"
         " OR EXISTS (SELECT FROM attempts a WHERE a.shard_id = s.id AND " ABANDONED
         "  AND a.finished_at > w.swept_at - $4::float8 * interval '1 ms'"
