@@ -7,14 +7,18 @@
 #include "common/file.h"
 #include "common/memory.h"
 #include "common/text.h"
+#include "server/service/repository_cache.h"
 #include "server/store/store_work.h"
 #include "server/worker/worker_internal.h"
+#include "storage/storage_driver.h"
+#include "storage/storage_drivers.h"
 #include "tests/harness/free_port.h"
 #include "tests/harness/harness.h"
 #include "tests/harness/scratch_postgres.h"
 #include "tests/harness/worker_fixture.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -331,6 +335,61 @@ static void test_retention_removes_what_is_not_kept(void **state)
     worker_fixture_free(fixture);
 }
 
+// A file system with object lock: what is in folder shards/ cannot be removed for now.
+static StorageOperations locking_operations;
+static Status (*remove_really)(Storage *storage, const char *key, Error *error);
+static atomic_bool is_locked;
+
+static Status remove_unless_locked(Storage *storage, const char *key, Error *error)
+{
+    return atomic_load(&is_locked) && text_has_prefix(key, "shards/")
+               ? error_set(error, REASON_OBJECT_LOCKED, "object '%s' is locked", key)
+               : remove_really(storage, key, error);
+}
+
+static Status open_locking(const char *location, Storage **ret_storage, Error *error)
+{
+    RETURN_IF_ERROR(storage_open(location, ret_storage, error));
+    locking_operations = *(*ret_storage)->operations;
+    remove_really = locking_operations.remove;
+    locking_operations.remove = remove_unless_locked;
+    (*ret_storage)->operations = &locking_operations;
+    return STATUS_OK;
+}
+
+static void test_what_the_store_keeps_locked_is_tried_again(void **state)
+{
+    WorkerFixture *fixture = worker_fixture_new(*state, 1);
+    RepositoryCache *repositories = repository_cache_new(open_locking);
+    fixture->options.repositories = repositories;
+    atomic_store(&is_locked, true);
+    worker_fixture_start(fixture);
+    run_backup(fixture);
+    run_backup(fixture);
+    CLEANUP_FREE char *id =
+        service_fixture_sql(fixture->base, "SELECT id FROM backups ORDER BY created_at LIMIT 1");
+    CLEANUP_FREE char *request = string_format("{\"backup\": \"%s\"}", id);
+    (void)service_fixture_call(fixture->base, "DeleteBackup", request);
+    worker_fixture_wait(fixture, "SELECT count(*) FROM events WHERE kind = 'backup.locked'", 1);
+    assert_int_equal(set_files(fixture), 1); // nobody finds it any more
+    assert_int_equal(repository_files(fixture, "manifests"), 2);
+    assert_int_equal(number(fixture, "SELECT count(*) FROM backups WHERE state = 'deleting' AND "
+                                     "message LIKE '%tried again%'"),
+                     1);
+    assert_int_equal(number(fixture, "SELECT count(*) FROM shard_sweeps WHERE retry_at > now()"),
+                     1);
+    atomic_store(&is_locked, false);
+    // As the next hour does.
+    run_sql(fixture, "INSERT INTO work_items (kind, subject_id) SELECT 'retention', id FROM "
+                     "databases ON CONFLICT DO NOTHING; NOTIFY work");
+    worker_fixture_wait(fixture, "SELECT count(*) FROM backups WHERE state = 'deleted'", 1);
+    assert_int_equal(repository_files(fixture, "manifests"), 1);
+    assert_int_equal(number(fixture, "SELECT count(*) FROM shard_sweeps WHERE retry_at IS NULL"),
+                     1);
+    worker_fixture_free(fixture);
+    repository_cache_free(repositories);
+}
+
 static char *start_restore(WorkerFixture *fixture, const char *mode, int first_port)
 {
     CLEANUP_FREE char *directory =
@@ -552,6 +611,7 @@ int main(void)
         WORKER_TEST(test_work_that_is_added_while_it_is_done_is_done_again),
         WORKER_TEST(test_work_bound_to_a_server_is_done_there),
         WORKER_TEST(test_retention_removes_what_is_not_kept),
+        WORKER_TEST(test_what_the_store_keeps_locked_is_tried_again),
         WORKER_TEST(test_restored_servers_serve_until_they_are_stopped),
         WORKER_TEST(test_a_restore_whose_instance_is_lost_is_tried_again),
         WORKER_TEST(test_a_restore_is_not_tried_for_ever),

@@ -3,7 +3,7 @@
 import { useState } from "preact/hooks";
 import { get, getAll, post, Problem, remove, type Backup, type Event, type ShardBackup } from "../api/client";
 import { EventList } from "../ui/event_list";
-import { absolute, bytes, duration, words } from "../ui/format";
+import { absolute, bytes, duration, sentence, words } from "../ui/format";
 import { useLive, usePageTitle } from "../ui/hooks";
 import { KeepDialog, type Keep } from "../ui/keep_dialog";
 import { Badge, Card, Crumbs, Dialog, Figure, Kept, Link, ProblemBox, Progress, Time, Waiting } from "../ui/parts";
@@ -211,6 +211,9 @@ export function BackupPage(props: { id: string; shard: string | undefined }) {
         </div>
       </div>
       <KeptText backup={backup} />
+      {backup.message && backup.state === "deleting" && (
+        <p class="warn">Not deleted yet: {sentence(backup.message)}.</p>
+      )}
       {failure && <ProblemBox problem={failure} />}
       {backup.message && backup.state === "failed" && (
         <ProblemBox problem={new Problem(0, backup.reason, backup.message, "", "")} />
