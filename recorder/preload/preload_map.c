@@ -13,36 +13,114 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-// A map of a file that may be written can be made writable later, and longer.
-static void note_map(int fd, int flags, int64_t offset)
+#define READABLE_COUNT_MAX 64
+
+// Maps that can only be read yet, of files that are open for writing: the kernel would let them be
+// made writable. They are never taken out: an entry too many marks too much.
+typedef struct ReadableMap {
+    _Atomic uintptr_t end; // 0: not filled yet
+    uintptr_t start;
+    const RecorderSlot *slot;
+} ReadableMap;
+static ReadableMap readable[READABLE_COUNT_MAX];
+static _Atomic uint32_t readable_count;
+
+// What may be written through the map, or become so; NULL: nothing.
+static const RecorderSlot *writable_slot(int flags, int fd)
 {
     bool is_shared = (flags & MAP_TYPE) == MAP_SHARED || (flags & MAP_TYPE) == MAP_SHARED_VALIDATE;
     if (!is_shared || (flags & MAP_ANONYMOUS) != 0) {
-        return;
+        return NULL;
     }
     const RecorderSlot *slot = preload_find(fd);
     if (slot != NULL) {
         int number = errno;
         int mode = fcntl(fd, F_GETFL);
-        if (mode < 0 || (mode & O_ACCMODE) != O_RDONLY) {
-            preload_mark_slot(slot, offset, -1);
-        }
+        slot = mode >= 0 && (mode & O_ACCMODE) == O_RDONLY ? NULL : slot;
         errno = number;
+    }
+    return slot;
+}
+
+// Before the program knows where the map is. It may be made longer, so what it can reach is all up
+// to the end.
+static void map_end(const RecorderSlot *slot, void *address, size_t size, int protection,
+                    int64_t offset)
+{
+    if (slot == NULL || address == MAP_FAILED) {
+        return;
+    }
+    uint32_t index = 0;
+    if ((protection & PROT_WRITE) != 0) {
+        preload_mark_slot(slot, offset, -1);
+    } else if ((index = atomic_fetch_add(&readable_count, 1)) < READABLE_COUNT_MAX) {
+        readable[index].start = (uintptr_t)address;
+        readable[index].slot = slot;
+        atomic_store(&readable[index].end, (uintptr_t)address + size);
+    } else {
+        atomic_store(&readable_count, READABLE_COUNT_MAX);
+        preload_mark_slot(slot, 0, -1);
+    }
+}
+
+// Part of memory becomes writable, or goes to another place where it is not known any more.
+static void note_change(const void *address, size_t size)
+{
+    uintptr_t start = (uintptr_t)address;
+    uint32_t count = atomic_load(&readable_count);
+    for (uint32_t i = 0; i < count && i < READABLE_COUNT_MAX; i++) {
+        uintptr_t end = atomic_load(&readable[i].end);
+        if (start < end && start + size > readable[i].start) {
+            preload_mark_slot(readable[i].slot, 0, -1);
+        }
     }
 }
 
 INTERPOSED(void *, mmap,
            (void *address, size_t size, int protection, int flags, int fd, off_t offset))
 {
-    note_map(fd, flags, offset);
-    return next_mmap()(address, size, protection, flags, fd, offset);
+    const RecorderSlot *slot = writable_slot(flags, fd);
+    void *memory = next_mmap()(address, size, protection, flags, fd, offset);
+    map_end(slot, memory, size, protection, offset);
+    return memory;
 }
 
 INTERPOSED(void *, mmap64,
            (void *address, size_t size, int protection, int flags, int fd, off64_t offset))
 {
-    note_map(fd, flags, offset);
-    return next_mmap64()(address, size, protection, flags, fd, offset);
+    const RecorderSlot *slot = writable_slot(flags, fd);
+    void *memory = next_mmap64()(address, size, protection, flags, fd, offset);
+    map_end(slot, memory, size, protection, offset);
+    return memory;
+}
+
+INTERPOSED(int, mprotect, (void *address, size_t size, int protection))
+{
+    if ((protection & PROT_WRITE) != 0) {
+        note_change(address, size);
+    }
+    return next_mprotect()(address, size, protection);
+}
+
+INTERPOSED(int, pkey_mprotect, (void *address, size_t size, int protection, int key))
+{
+    if ((protection & PROT_WRITE) != 0) {
+        note_change(address, size);
+    }
+    return next_pkey_mprotect()(address, size, protection, key);
+}
+
+INTERPOSED(void *, mremap, (void *address, size_t old_size, size_t size, int flags, ...))
+{
+    void *target = NULL;
+    if ((flags & (MREMAP_FIXED | MREMAP_DONTUNMAP)) != 0) {
+        va_list arguments;
+        va_start(arguments, flags);
+        target = va_arg(arguments, void *);
+        va_end(arguments);
+    }
+    note_change(address, old_size == 0 ? 1 : old_size); // 0: a second map of the same
+    return next_mremap()(address, old_size, size, flags, target);
 }
 
 // --- POSIX aio: written by a thread of the C library
@@ -212,6 +290,13 @@ static void raw_resize(const RawCall *call)
     }
 }
 
+// Nobody does this, so it need not be precise: as if it could be written at once.
+static void raw_map(const RawCall *call)
+{
+    const RecorderSlot *slot = writable_slot((int)call->arguments[3], (int)call->arguments[4]);
+    map_end(slot, NULL, 0, PROT_WRITE, call->arguments[5]);
+}
+
 static bool note_raw_open(RawCall *call)
 {
     switch (call->number) {
@@ -263,7 +348,12 @@ static void note_raw(RawCall *call)
         raw_resize(call);
         break;
     case SYS_mmap:
-        note_map((int)call->arguments[4], (int)call->arguments[3], call->arguments[5]);
+        raw_map(call);
+        break;
+    case SYS_mprotect:
+    case SYS_pkey_mprotect:
+    case SYS_mremap:
+        note_change(raw_pointer(call, 0), (size_t)call->arguments[1]);
         break;
     case SYS_io_submit:
         note_submit(call->arguments[1], raw_pointer(call, 2));

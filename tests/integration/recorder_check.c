@@ -1,13 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/integration/recorder_check.h"
 
+#include "common/arena.h"
+#include "common/clock.h"
 #include "common/file.h"
 #include "common/memory.h"
+#include "common/process.h"
+#include "common/text.h"
 #include "tests/harness/harness.h"
 
 #include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+
+#define GONE_MS 30000
 
 Recorder *recorder_check_begin(const char *data_directory, char *table_path)
 {
@@ -83,4 +91,42 @@ void recorder_check_end(const Recorder *recorder, const RecorderCheck *check, co
                   (long long)(check->size_bytes >> 10), (long long)(check->changed_bytes >> 10),
                   (long long)(check->written_bytes >> 10));
     assert_true(check->written_bytes < check->size_bytes);
+}
+
+static void wait_gone(pid_t pid)
+{
+    ProcessIdentity identity;
+    int64_t deadline_ms = clock_monotonic_ms() + GONE_MS;
+    while (process_identify(pid, &identity) && process_is_alive(&identity)) {
+        assert_true(clock_monotonic_ms() < deadline_ms);
+        clock_sleep_ms(5);
+    }
+}
+
+void recorder_check_kill(const char *directory, const char *pid_file)
+{
+    Error error = {0};
+    size_t pid_size = 0;
+    CLEANUP_FREE char *pid_path = path_join(directory, pid_file);
+    CLEANUP_FREE char *pid_text = NULL;
+    assert_ok(file_read(pid_path, 4096, &pid_text, &pid_size, &error), &error);
+    pid_t pid = (pid_t)strtol(pid_text, NULL, 10);
+    assert_true(pid > 1);
+    CLEANUP_FREE char *path = string_format("/proc/%d/task/%d/children", (int)pid, (int)pid);
+    CLEANUP_FREE char *text = NULL;
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    size_t size = 0;
+    size_t count = 0;
+    assert_int_equal(kill(pid, SIGSTOP), 0); // it must not make new ones, or wait for these
+    assert_ok(file_read(path, 65536, &text, &size, &error), &error);
+    char **children = text_split(arena, text, ' ', &count);
+    for (size_t i = 0; i < count; i++) {
+        int64_t child = 0;
+        if (text_to_int64(children[i], &child) && child > 1) {
+            assert_int_equal(kill((pid_t)child, SIGKILL), 0);
+            wait_gone((pid_t)child);
+        }
+    }
+    assert_int_equal(kill(pid, SIGKILL), 0);
+    wait_gone(pid);
 }

@@ -19,3 +19,6 @@ void recorder_check_tree(const Recorder *recorder, const char *data_directory,
                          const char *restored_directory, RecorderCheck *check);
 // The engine recorded, and the answer was of use: less is written than exists. Says the ratio.
 void recorder_check_end(const Recorder *recorder, const RecorderCheck *check, const char *what);
+// Kills the engine whose pid is the first word of that file, and its children (SIGKILL), and waits
+// until they are gone.
+void recorder_check_kill(const char *directory, const char *pid_file);

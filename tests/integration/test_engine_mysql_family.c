@@ -11,6 +11,7 @@
 #include "tests/harness/harness.h"
 #include "tests/integration/mysql_cycle.h"
 #include "tests/integration/mysql_suite.h"
+#include "tests/integration/recorder_check.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -505,6 +506,20 @@ static void test_engine_dies_with_its_owner(void **state)
     assert_int_equal(count_engines(root), 0);
 }
 
+static void test_a_killed_engine_has_noted_what_it_wrote(void **state)
+{
+    (void)state;
+    Error error = {0};
+    CycleRun run = {0};
+    RecorderCheck check = {0};
+    assert_ok(cycle_begin(&shared.cycle, &shared.seed, &run, &error), &error);
+    assert_ok(cycle_catch_up(&run, &error), &error);
+    recorder_check_kill(run.work_directory, "server.pid");
+    recorder_check_tree(run.recorder, run.data_directory, shared.seed.directory, &check);
+    recorder_check_end(run.recorder, &check, "killed");
+    cycle_end(&run);
+}
+
 int main(int argc, char **argv)
 {
     int exit_code = 0;
@@ -527,6 +542,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_bad_pages_are_found),
         cmocka_unit_test(test_bad_parents_are_named),
         cmocka_unit_test(test_prepared_directory),
+        cmocka_unit_test(test_a_killed_engine_has_noted_what_it_wrote),
         cmocka_unit_test(test_engine_dies_with_its_owner),
 #if TEST_IS_MYSQL
         cmocka_unit_test(test_tables_that_cannot_be_cloned),

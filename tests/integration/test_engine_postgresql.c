@@ -14,6 +14,7 @@
 #include "tests/harness/harness.h"
 #include "tests/harness/scratch_postgres.h"
 #include "tests/integration/postgres_cycle.h"
+#include "tests/integration/recorder_check.h"
 
 #include <fcntl.h>
 #include <pthread.h>
@@ -329,6 +330,17 @@ static void test_idle_generation_is_small(void **state)
     assert_true(size_bytes > 100 * 1000 * 1000);
     assert_true(next->received_bytes * 100 < size_bytes * 2);
     assert_true(changed_bytes * 100 < size_bytes * 2);
+
+    // An engine that is killed has noted what it wrote.
+    Cycle *killed = cycle_new(&site);
+    RecorderCheck check = {0};
+    cycle_begin(killed, next);
+    scratch_postgres_run(site.primary, "UPDATE load SET v = 'new' WHERE id % 9 = 0");
+    cycle_wait_replayed(killed, site.primary);
+    recorder_check_kill(killed->data, "postmaster.pid");
+    recorder_check_tree(killed->recorder, killed->data, next->published, &check);
+    recorder_check_end(killed->recorder, &check, "killed");
+    cycle_free(killed);
     cycle_free(next);
     cycle_free(seed);
 }

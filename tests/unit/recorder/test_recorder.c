@@ -196,9 +196,9 @@ static void test_mixtures_are_seen(void **state)
 static void test_a_write_marks_what_it_touches_and_no_more(void **state)
 {
     (void)state;
-    static const char *const precise[] = {"write",      "writev",          "pwrite", "direct",
-                                          "pwritev2",   "copy_file_range", "splice", "aio_write",
-                                          "kernel_aio", "program",         "child"};
+    static const char *const precise[] = {"write",      "writev",          "pwrite",  "direct",
+                                          "pwritev2",   "copy_file_range", "splice",  "aio_write",
+                                          "kernel_aio", "map_only_read",   "program", "child"};
     for (size_t i = 0; i < ARRAY_COUNT(precise); i++) {
         Case test = {0};
         case_begin(&test, TEST_AGENT);

@@ -146,6 +146,46 @@ static void run_map_later(Writer *writer)
     map(writer, PROT_READ);
 }
 
+// Read only, then elsewhere and longer, then writable.
+static void run_map_moved(Writer *writer)
+{
+    int fd = writer_open(writer, O_RDWR);
+    size_t size = (size_t)writer_file_size(writer);
+    uint8_t *memory = mmap(NULL, BLOCK_SIZE, PROT_READ, MAP_SHARED, fd, 0);
+    writer_check(memory != MAP_FAILED, "mmap");
+    close_it(fd);
+    memory = mremap(memory, BLOCK_SIZE, size, MREMAP_MAYMOVE);
+    writer_check(memory != MAP_FAILED, "mremap");
+    writer_check(mprotect(memory, size, PROT_READ | PROT_WRITE) == 0, "mprotect");
+    memory[writer_random(writer, size)] ^= 0x55;
+    writer_check(munmap(memory, size) == 0, "munmap");
+}
+
+// Many of them, more than are kept in mind.
+static void run_map_read(Writer *writer)
+{
+    int fd = writer_open(writer, O_RDWR);
+    for (int i = 0; i < 70; i++) {
+        void *memory = mmap(NULL, BLOCK_SIZE, PROT_READ, MAP_SHARED, fd, 0);
+        writer_check(memory != MAP_FAILED && munmap(memory, BLOCK_SIZE) == 0, "mmap");
+    }
+    uint8_t *last = mmap64(NULL, BLOCK_SIZE, PROT_READ, MAP_SHARED, fd, 0);
+    writer_check(last != MAP_FAILED, "mmap64");
+    writer_check(mprotect(last, BLOCK_SIZE, PROT_READ | PROT_WRITE) == 0, "mprotect");
+    last[0] ^= 0x55;
+    writer_check(munmap(last, BLOCK_SIZE) == 0, "munmap");
+    close_it(fd);
+}
+
+static void run_map_only_read(Writer *writer)
+{
+    int fd = writer_open(writer, O_RDWR);
+    void *memory = mmap(NULL, BLOCK_SIZE, PROT_READ, MAP_SHARED, fd, 0);
+    writer_check(memory != MAP_FAILED && munmap(memory, BLOCK_SIZE) == 0, "mmap");
+    writer_check(pwrite(fd, writer_bytes(writer), 1, writer_offset(writer)) == 1, "pwrite");
+    close_it(fd);
+}
+
 static void await(pid_t pid)
 {
     int status = 1;
@@ -203,10 +243,25 @@ const Operation writer_blind_operations[] = {
 };
 
 const Operation writer_other_operations[] = {
-    {"shrink", run_shrink},   {"grow", run_grow},           {"cut", run_cut},
-    {"cut64", run_cut64},     {"cut_open", run_cut_open},   {"cut_open64", run_cut_open64},
-    {"cut_raw", run_cut_raw}, {"punch64", run_punch64},     {"punch", run_punch},
-    {"zero", run_zero},       {"collapse", run_collapse},   {"insert", run_insert},
-    {"map", run_map},         {"map_later", run_map_later}, {"preallocate", run_preallocate},
-    {"child", run_child},     {"program", run_program},     {NULL, NULL},
+    {"shrink", run_shrink},
+    {"grow", run_grow},
+    {"cut", run_cut},
+    {"cut64", run_cut64},
+    {"cut_open", run_cut_open},
+    {"cut_open64", run_cut_open64},
+    {"cut_raw", run_cut_raw},
+    {"punch64", run_punch64},
+    {"punch", run_punch},
+    {"zero", run_zero},
+    {"collapse", run_collapse},
+    {"insert", run_insert},
+    {"map", run_map},
+    {"map_later", run_map_later},
+    {"map_moved", run_map_moved},
+    {"map_read", run_map_read},
+    {"map_only_read", run_map_only_read},
+    {"preallocate", run_preallocate},
+    {"child", run_child},
+    {"program", run_program},
+    {NULL, NULL},
 };
