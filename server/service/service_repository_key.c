@@ -161,6 +161,21 @@ static Status check_destruction(const Holdfast__V1__DestroyDataKeysRequest *requ
                   store_value(uses, 0, "running_backup_id"), request->database);
         return error_hint(error, "wait for its end, or cancel it");
     }
+    const char *kept_id = store_value(uses, 0, "kept_backup_id");
+    if (kept_id != NULL) {
+        bool is_held = store_boolean(uses, 0, "is_held");
+        error_set(error, is_held ? REASON_BACKUP_HELD : REASON_BACKUP_PINNED,
+                  "backup '%s' of database '%s' is %s", kept_id, request->database,
+                  is_held ? "on legal hold" : "pinned");
+        return error_hint(error, is_held ? "nothing destroys what is on legal hold; the hold must "
+                                           "be lifted first"
+                                         : "unpin it first");
+    }
+    if (store_value(uses, 0, "active_restore_id") != NULL) {
+        error_set(error, REASON_IN_USE, "restore '%s' reads a backup of database '%s'",
+                  store_value(uses, 0, "active_restore_id"), request->database);
+        return error_hint(error, "wait for its end, or stop it");
+    }
     if (!text_equal(request->confirm, request->database)) {
         error_set(error, REASON_INVALID,
                   "destroying the data keys of database '%s' makes %s backups unreadable for "

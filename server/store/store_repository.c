@@ -2,6 +2,8 @@
 #include "server/store/store_repository.h"
 
 #include "common/text.h"
+#include "server/store/store_backup.h"
+#include "server/store/store_work.h"
 
 #define VIEW                                                                                                      \
     "SELECT r.id, r.name, r.location, r.key_file, r.previous_key_file, r.key_fingerprint, r.created_at, r.etag, " \
@@ -159,16 +161,29 @@ Status store_repository_uses(StoreTransaction *transaction, Arena *arena, const 
         "'running') LIMIT 1) AS running_backup_id, (SELECT count(*) FROM backups b WHERE "
         "b.repository_id = $1 AND b.database_id = $2 AND b.state IN ('succeeded', 'failed', "
         "'canceled') AND EXISTS (SELECT FROM shard_backups sb WHERE sb.backup_id = b.id AND "
-        "sb.state = 'committed')) AS backup_count",
+        "sb.state = 'committed')) AS backup_count, (SELECT r.id FROM restores r JOIN backups b ON "
+        "b.id = r.backup_id WHERE b.repository_id = $1 AND b.database_id = $2 AND r.state IN "
+        "('pending', 'running') LIMIT 1) AS active_restore_id, kept.id AS kept_backup_id, "
+        "coalesce(kept.is_held, false) AS is_held FROM (SELECT) one LEFT JOIN LATERAL "
+        "(SELECT b.id, b.held_at IS NOT NULL AS is_held FROM backups b WHERE b.repository_id = $1 "
+        "AND b.database_id = $2 AND b.state NOT IN ('deleting', 'deleted') AND "
+        "(b.held_at IS NOT NULL OR " STORE_BACKUP_PINNED ") ORDER BY is_held DESC LIMIT 1) kept "
+        "ON true",
         STORE_PARAMETERS(id, database_id), ret_rows, error);
 }
 
 Status store_repository_shredded(StoreTransaction *transaction, Arena *arena, const char *id,
                                  const char *database_id, Error *error)
 {
-    return store_execute(
+    RETURN_IF_ERROR(store_execute(
         transaction, arena,
         "UPDATE shard_backups sb SET is_unrestorable = true FROM backups b WHERE b.id = "
         "sb.backup_id AND b.repository_id = $1 AND b.database_id = $2 AND sb.state = 'committed'",
-        STORE_PARAMETERS(id, database_id), error);
+        STORE_PARAMETERS(id, database_id), error));
+    RETURN_IF_ERROR(store_execute(
+        transaction, arena,
+        "UPDATE backups SET state = 'deleting' WHERE repository_id = $1 AND database_id = $2 AND "
+        "state IN ('succeeded', 'failed', 'canceled')",
+        STORE_PARAMETERS(id, database_id), error));
+    return store_work_add(transaction, WORK_RETENTION, database_id, 0, error);
 }

@@ -33,9 +33,10 @@ Status store_repository_rekey(StoreTransaction *transaction, Arena *arena, const
                               const char *fingerprint, const char *etag, Error *error);
 Status store_repository_rekeyed(StoreTransaction *transaction, Arena *arena, const char *id,
                                 Error *error);
-// running_backup_id of the database or NULL, and the backup_count of it in the repository.
+// Of the database: running_backup_id, active_restore_id and kept_backup_id (pinned, or held:
+// is_held), NULL where there is none; the backup_count of it in the repository.
 Status store_repository_uses(StoreTransaction *transaction, Arena *arena, const char *id,
                              const char *database_id, StoreRows *ret_rows, Error *error);
-// Its backups there are never restored again, nor parents.
+// Its backups there are never restored again, nor parents; what is left of them is deleted.
 Status store_repository_shredded(StoreTransaction *transaction, Arena *arena, const char *id,
                                  const char *database_id, Error *error);

@@ -225,14 +225,15 @@ static Status finish(const WorkStep *step, const Cleanup *cleanup, Error *error)
 }
 
 // A database's first backup may have failed before there was a key: then there is nothing to remove
-// either.
+// either. Where backups are to go whose keys were destroyed, any key will do: a sweep that keeps
+// nothing opens nothing.
 static Status open_place(const WorkStep *step, Cleanup *cleanup, bool *ret_is_empty, Error *error)
 {
     RETURN_IF_ERROR(repository_cache_get(step->options->repositories, cleanup->place.repository_id,
                                          cleanup->place.location, cleanup->place.key_file,
                                          &cleanup->repository, error));
-    Status status =
-        repository_data_key(cleanup->repository, cleanup->database_id, false, &cleanup->key, error);
+    Status status = repository_data_key(cleanup->repository, cleanup->database_id,
+                                        cleanup->deleting_count > 0, &cleanup->key, error);
     *ret_is_empty = status != STATUS_OK &&
                     (error->reason == REASON_KEY_MISSING || error->reason == REASON_NOT_FOUND);
     if (*ret_is_empty) {

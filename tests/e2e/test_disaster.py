@@ -46,8 +46,9 @@ def test_a_new_server_goes_on_from_the_repository(holdfast):
     assert result.returncode != 0 and "2 backups" in result.stderr
     result = cli(holdfast, "database", "destroy-data-keys", "shop", "--repository", "main", "--confirm", "shop")
     assert result.returncode == 0, result.stderr
-    result = cli(holdfast, "repository", "list", "--repository", holdfast.repository, "--key-file", new_key)
-    assert result.returncode == 0 and "key-missing" in result.stdout, result.stdout + result.stderr
+    result = cli(holdfast, "repository", "keys", "--repository", holdfast.repository, "--key-file", new_key)
+    assert result.returncode == 0 and "destroyed" in result.stdout, result.stdout + result.stderr
+    holdfast.wait(f"/v1/backups/{backup['id']}", lambda value: value["state"] == "deleted", 120)
     seed = holdfast.backup("shop")
     assert holdfast.shards_of(seed["id"])[0]["generation"] == 0
     holdfast.verify_backup(seed["id"], [source])

@@ -246,6 +246,15 @@ static void test_data_keys_are_renewed_and_destroyed(void **state)
     assert_string_not_equal(first, second);
     REFUSE("DestroyDataKeys", text_with(fixture, who, ""), INVALID, "confirm");
     REFUSE("DestroyDataKeys", text_with(fixture, who, ",\"confirm\":\"shop\""), INVALID, "confirm");
+    CLEANUP_FREE char *held = service_fixture_sql(
+        fixture, "UPDATE backups SET held_at = now() WHERE id = '" LOST_BACKUP "'; SELECT 1");
+    REFUSE("DestroyDataKeys", text_with(fixture, who, ",\"confirm\":\"lost\""), BACKUP_HELD, "");
+    CLEANUP_FREE char *pinned = service_fixture_sql(
+        fixture, "UPDATE backups SET held_at = NULL, pinned_at = now() WHERE id = '" LOST_BACKUP
+                 "'; SELECT 1");
+    REFUSE("DestroyDataKeys", text_with(fixture, who, ",\"confirm\":\"lost\""), BACKUP_PINNED, "");
+    CLEANUP_FREE char *unpinned =
+        service_fixture_sql(fixture, "UPDATE backups SET pinned_at = NULL; SELECT 1");
     const Json *destroyed =
         CALL("DestroyDataKeys", text_with(fixture, who, ",\"confirm\":\"lost\""));
     assert_int_equal(json_get_integer(destroyed, "key_count", -1), 3);
@@ -253,6 +262,9 @@ static void test_data_keys_are_renewed_and_destroyed(void **state)
     assert_int_equal(
         service_fixture_number(fixture, "SELECT count(*) FROM shard_backups WHERE is_unrestorable"),
         4);
+    assert_int_equal(
+        service_fixture_number(fixture, "SELECT count(*) FROM backups WHERE state = 'deleting'"),
+        2);
     Error error = {0};
     CLEANUP(data_key_done) DataKey key = {0};
     Repository *repository = open_main(fixture);
