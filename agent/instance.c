@@ -17,6 +17,9 @@
 #include <unistd.h>
 
 #define JOIN_FILE_BYTES_MAX (64 * 1024)
+// Engines make their sockets in the work directory: sun_path has 108 bytes, and the longest name is
+// "/.s.PGSQL.65535".
+#define WORK_PATH_BYTES_MAX 90
 
 static Status instance_lock(Instance *instance, Error *error)
 {
@@ -115,9 +118,27 @@ static Status instance_paths(const char *directory, Instance *instance, Error *e
     return STATUS_OK;
 }
 
+// A directory far down gets a short name as well: that of our own descriptor of it, which works for
+// our children too, and ends with us as they do. Nothing of it is left behind.
+static Status instance_open_work(Instance *instance, Error *error)
+{
+    RETURN_IF_ERROR(dir_create_all(instance->work_directory, 0700, error));
+    if (strlen(instance->work_directory) <= WORK_PATH_BYTES_MAX) {
+        return STATUS_OK;
+    }
+    instance->work_fd = open(instance->work_directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (instance->work_fd == INVALID_FD) {
+        return error_set_errno(error, REASON_INTERNAL, errno, "opening '%s'",
+                               instance->work_directory);
+    }
+    mem_free(instance->work_directory);
+    instance->work_directory = string_format("/proc/%d/fd/%d", (int)getpid(), instance->work_fd);
+    return STATUS_OK;
+}
+
 Status instance_open(const char *directory, Instance *ret_instance, Error *error)
 {
-    *ret_instance = (Instance){.lock_fd = INVALID_FD};
+    *ret_instance = (Instance){.lock_fd = INVALID_FD, .work_fd = INVALID_FD};
     Status status = instance_paths(directory, ret_instance, error);
     if (status == STATUS_OK) {
         status = instance_lock(ret_instance, error);
@@ -126,7 +147,7 @@ Status instance_open(const char *directory, Instance *ret_instance, Error *error
         status = instance_read_join(ret_instance, error);
     }
     if (status == STATUS_OK) {
-        status = dir_create_all(ret_instance->work_directory, 0700, error);
+        status = instance_open_work(ret_instance, error);
     }
     if (status != STATUS_OK) {
         instance_done(ret_instance);
@@ -160,5 +181,6 @@ void instance_done(Instance *instance)
     mem_free(instance->server_name);
     secret_done(&instance->join_secret);
     fd_closep(&instance->lock_fd);
-    *instance = (Instance){.lock_fd = INVALID_FD};
+    fd_closep(&instance->work_fd);
+    *instance = (Instance){.lock_fd = INVALID_FD, .work_fd = INVALID_FD};
 }

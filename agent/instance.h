@@ -11,8 +11,10 @@
 
 typedef struct Instance {
     char *directory; // absolute
-    char *data_directory, *work_directory;
-    char *agent_program; // our own executable
+    char *data_directory;
+    char *work_directory; // short enough for sockets in it; good while we live
+    char *agent_program;  // our own executable
+    int work_fd;          // or invalid
     int lock_fd; // held for our whole life: whoever gets the lock knows that no agent runs here
     char *instance_id;
     char *addresses[INSTANCE_ADDRESS_COUNT_MAX]; // "host:port"

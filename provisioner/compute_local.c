@@ -350,9 +350,9 @@ Status compute_local_new(const LocalDriverOptions *options, ComputeDriver **ret_
                                options->directory);
     }
     if (strlen(canonical) > DIRECTORY_BYTES_MAX) {
-        return error_set(error, REASON_INVALID,
-                         "the instance directory's path is longer than %d bytes",
-                         DIRECTORY_BYTES_MAX);
+        error_set(error, REASON_INVALID, "the instance directory's path is longer than %d bytes",
+                  DIRECTORY_BYTES_MAX);
+        return error_hint(error, "choose a data-dir with a shorter path");
     }
     LocalDriver *driver = mem_alloc(sizeof(*driver));
     driver->base.operations = &LOCAL_OPERATIONS;

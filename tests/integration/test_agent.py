@@ -168,9 +168,12 @@ class Lineage:
 class Agent:
     """One instance: its directory, its process, its server."""
 
-    def __init__(self, home, deadman_ms=30000, lifetime_ms=600000, server=None, program=AGENT):
+    def __init__(
+        self, home, deadman_ms=30000, lifetime_ms=600000, server=None, program=AGENT, is_deep=False
+    ):
         self.id = str(uuid.uuid4())
-        self.directory = owned_directory(home, "i-" + self.id[:8])
+        place = owned_directory(home, "far-down-" + "x" * 150) if is_deep else home  # no room for a socket's name
+        self.directory = owned_directory(place, "i-" + self.id[:8])
         self.server = server or AgentServer(home, deadman_ms=deadman_ms)
         join = {
             "instance_id": self.id,
@@ -247,9 +250,9 @@ def agents(home):
         agent.close()
 
 
-def run_backup(agents, lineage, program=AGENT, **changes):
+def run_backup(agents, lineage, program=AGENT, is_deep=False, **changes):
     """A whole backup; the commit request."""
-    agent = agents(program=program)
+    agent = agents(program=program, is_deep=is_deep)
     agent.server.say(backup=lineage.backup(**changes))
     agent.server.wait_phase("ready")
     agent.server.say(take_checkpoint={"name": "holdfast_" + uuid.uuid4().hex[:12]})
@@ -277,13 +280,13 @@ def test_seed_then_increment_then_restore(agents, home, sources, engine):
     assert seed.read_bytes == seed.size_bytes and seed.unrecorded_bytes == 0
 
     insert(source, count, 100)
-    agent, commit = run_backup(agents, lineage)
+    agent, commit = run_backup(agents, lineage, is_deep=True)
     assert agent.server.phases() == ["restore", *SEED_ORDER[1:]]
     assert commit.new_bytes < seed.new_bytes and commit.parent_restore_ms > 0 and commit.parent_start_ms > 0
     assert 0 < commit.read_bytes < commit.size_bytes * 0.7 and 0 < commit.pages_checked < seed.pages_checked
     insert(source, count + 100, 1)  # after the checkpoint: must not be in it
 
-    server = agents()
+    server = agents(is_deep=True)
     target = os.path.join(owned_directory(home, "restored-" + lineage.shard_id[:8]), "0")
     port = free_port()
     assignment = {

@@ -56,6 +56,28 @@ static void test_reads_what_the_provisioner_wrote(void **test_state)
     instance_done(&instance);
 }
 
+// Sockets have short names only: an instance far down is as good as another one.
+static void test_a_directory_far_down_has_room_for_sockets(void **test_state)
+{
+    (void)test_state;
+    char *home = directory;
+    CLEANUP_FREE char *deep = string_format("%s/%0200d", home, 0);
+    assert_int_equal(mkdir(deep, 0700), 0);
+    directory = deep;
+    write_join(JOIN);
+    directory = home;
+    Instance instance = {0};
+    Error error = {0};
+    assert_int_equal(instance_open(deep, &instance, &error), STATUS_OK);
+    assert_true(strlen(instance.work_directory) + sizeof("/.s.PGSQL.65535") < 108);
+    CLEANUP_FREE char *name = string_format("%s/socket", instance.work_directory);
+    CLEANUP_FREE char *place = string_format("%s/work/socket", deep);
+    struct stat facts = {0};
+    write_file(name, "");
+    assert_int_equal(stat(place, &facts), 0);
+    instance_done(&instance);
+}
+
 static void test_two_agents_cannot_share_a_directory(void **test_state)
 {
     (void)test_state;
@@ -121,6 +143,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_reads_what_the_provisioner_wrote, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_directory_far_down_has_room_for_sockets, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(test_two_agents_cannot_share_a_directory, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_the_used_secret_leaves_the_disk, set_up, tear_down),
