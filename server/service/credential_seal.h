@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Passwords at rest: AES-256-GCM under a key derived from the server's secret key, bound to the
-// credential's id.
+// Passwords at rest: sealed_secret.h's, bound to the credential's id.
 #pragma once
 
 #include "common/arena.h"
@@ -11,8 +10,8 @@
 #include <stdint.h>
 
 // In the arena.
-uint8_t *credential_seal(const Secret *secret_key, const char *credential_id, const char *password,
-                         Arena *arena, size_t *ret_size);
+const uint8_t *credential_seal(const Secret *secret_key, const char *credential_id,
+                               const char *password, Arena *arena, size_t *ret_size);
 // REASON_KEY_WRONG when the server's secret key is not the one it was sealed with. The caller ends
 // the secret.
 Status credential_unseal(const Secret *secret_key, const char *credential_id, const uint8_t *sealed,

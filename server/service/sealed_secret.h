@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Secrets at rest: AES-256-GCM under the server's secret key. The label ("credential",
+// Secrets at rest: AES-256-GCM under the server's secret key. The label ("credential:<id>",
 // "certificate") is bound, so that one sealed thing cannot be put in the place of another kind.
 // Thread-safe.
 #pragma once

@@ -77,8 +77,8 @@ Status store_agent_phase(StoreTransaction *transaction, const char *attempt_id, 
     bool is_ready = strcmp(phase, "ready") == 0;
     RETURN_IF_ERROR(store_execute(
         transaction, arena,
-        "UPDATE attempts SET phase = $2, done_bytes = 0, total_bytes = -1, rate_bytes_per_second = "
-        "0,"
+        "UPDATE attempts SET phase = $2, done_bytes = 0,"
+        " total_bytes = -1, rate_bytes_per_second = 0,"
         " progress_at = now(), position = CASE WHEN $3 = '' THEN position ELSE $3 END,"
         " ready_at = CASE WHEN $4 THEN coalesce(ready_at, now()) ELSE ready_at END WHERE id = $1",
         STORE_PARAMETERS(attempt_id, phase, position != NULL ? position : "",
@@ -202,13 +202,13 @@ static Status commit_shard_backup(StoreTransaction *transaction, Arena *arena,
 {
     return store_execute(
         transaction, arena,
-        "UPDATE shard_backups sb SET state = 'committed', finished_at = now(), reason = '', "
-        "message = '',"
+        "UPDATE shard_backups sb SET state = 'committed',"
+        " finished_at = now(), reason = '', message = '',"
         " manifest_id = $2, manifest_digest = $3, checkpoint = $4, engine_version = $5,"
-        " size_bytes = $6, new_bytes = $7, stored_bytes = $8, received_bytes = $9, pages_checked = "
-        "$10, read_bytes = $15, unrecorded_bytes = $16,"
-        " parent_restore_time = CASE WHEN a.is_seed THEN NULL ELSE $11::float8 * interval '1 ms' "
-        "END,"
+        " size_bytes = $6, new_bytes = $7, stored_bytes = $8, received_bytes = $9,"
+        " pages_checked = $10, read_bytes = $15, unrecorded_bytes = $16,"
+        " parent_restore_time = CASE WHEN a.is_seed THEN NULL"
+        "  ELSE $11::float8 * interval '1 ms' END,"
         " parent_start_time = CASE WHEN a.is_seed THEN NULL ELSE $12::float8 * interval '1 ms' END,"
         " replay_time = CASE WHEN a.is_seed THEN NULL ELSE $13::float8 * interval '1 ms' END,"
         " checkpoint_at = a.checkpoint_sent_at"

@@ -5,6 +5,7 @@
 #include "server/store/store_proof.h"
 #include "server/store/store_work.h"
 
+#define SHARD_PROOF STORE_PROOF("sh.id")
 #define VIEW                                                                                       \
     "SELECT d.id, d.name, d.engine, d.description, d.recovery_point_objective, d.created_at, "     \
     "d.reads_everything, "                                                                         \
@@ -15,9 +16,9 @@
     "lf.state AS last_finished_state, lf.message AS last_finished_message, "                       \
     "pred.seconds AS predicted_seconds "                                                           \
     "FROM databases d "                                                                            \
-    "LEFT JOIN LATERAL (SELECT b.id, b.checkpoint_at, (SELECT sum(sb.size_bytes) FROM "            \
-    "shard_backups sb WHERE sb.backup_id = b.id AND sb.state = 'committed')::bigint AS "           \
-    "size_bytes FROM backups b WHERE b.database_id = d.id AND b.state = 'succeeded' "              \
+    "LEFT JOIN LATERAL (SELECT b.id, b.checkpoint_at, (SELECT sum(sb.size_bytes) "                 \
+    "FROM shard_backups sb WHERE sb.backup_id = b.id AND sb.state = 'committed')::bigint "         \
+    "AS size_bytes FROM backups b WHERE b.database_id = d.id AND b.state = 'succeeded' "           \
     "AND NOT EXISTS (SELECT 1 FROM shard_backups x WHERE x.backup_id = b.id AND "                  \
     "x.is_unrestorable) ORDER BY b.created_at DESC LIMIT 1) lb ON true "                           \
     "LEFT JOIN LATERAL (SELECT count(*)::int AS shard_count, "                                     \
@@ -25,27 +26,21 @@
     "CASE WHEN count(x.proof) = count(*) THEN max(x.proof) END AS proven_recovery_time "           \
     "FROM (SELECT sh.name, EXISTS (SELECT 1 FROM shard_backups sb WHERE sb.backup_id = lb.id AND " \
     "sb.shard_id = sh.id AND sb.state = 'committed') AS is_covered, "                              \
-    "(SELECT proof.duration FROM " STORE_PROOF(                                                    \
-        "sh.id") " proof) AS proof "                                                               \
-                 "FROM shards sh WHERE sh.database_id = d.id AND sh.deleted_at IS NULL) x) s ON "  \
-                 "true "                                                                           \
-                 "LEFT JOIN LATERAL (SELECT min(pd.next_at) AS next_run_at FROM policies p "       \
-                 "JOIN policy_due pd ON pd.policy_id = p.id WHERE p.database_id = d.id AND "       \
-                 "p.deleted_at IS NULL AND NOT p.is_paused) due ON true "                          \
-                 "LEFT JOIN LATERAL (SELECT b.id, b.created_at FROM backups b WHERE "              \
-                 "b.database_id = d.id AND "                                                       \
-                 "b.state IN ('pending', 'running') LIMIT 1) rb ON true "                          \
-                 "LEFT JOIN LATERAL (SELECT b.state, b.message FROM backups b WHERE "              \
-                 "b.database_id = d.id AND "                                                       \
-                 "b.state IN ('succeeded', 'failed') ORDER BY b.created_at DESC LIMIT 1) lf ON "   \
-                 "true "                                                                           \
-                 "LEFT JOIN LATERAL (SELECT ceil(avg(extract(epoch FROM l.finished_at - "          \
-                 "l.created_at)))"                                                                 \
-                 "::bigint AS seconds FROM (SELECT b.finished_at, b.created_at FROM backups b "    \
-                 "WHERE "                                                                          \
-                 "b.database_id = d.id AND b.state = 'succeeded' ORDER BY b.created_at DESC "      \
-                 "LIMIT 5) l) "                                                                    \
-                 "pred ON true "
+    "(SELECT proof.duration FROM " SHARD_PROOF " proof) AS proof "                                 \
+    "FROM shards sh WHERE sh.database_id = d.id AND sh.deleted_at IS NULL) x) s ON true "          \
+    "LEFT JOIN LATERAL (SELECT min(pd.next_at) AS next_run_at FROM policies p "                    \
+    "JOIN policy_due pd ON pd.policy_id = p.id WHERE p.database_id = d.id AND "                    \
+    "p.deleted_at IS NULL AND NOT p.is_paused) due ON true "                                       \
+    "LEFT JOIN LATERAL (SELECT b.id, b.created_at FROM backups b WHERE "                           \
+    "b.database_id = d.id AND b.state IN ('pending', 'running') LIMIT 1) rb ON true "              \
+    "LEFT JOIN LATERAL (SELECT b.state, b.message FROM backups b WHERE "                           \
+    "b.database_id = d.id AND b.state IN ('succeeded', 'failed') "                                 \
+    "ORDER BY b.created_at DESC LIMIT 1) lf ON true "                                              \
+    "LEFT JOIN LATERAL (SELECT "                                                                   \
+    "ceil(avg(extract(epoch FROM l.finished_at - l.created_at)))::bigint AS seconds "              \
+    "FROM (SELECT b.finished_at, b.created_at FROM backups b "                                     \
+    "WHERE b.database_id = d.id AND b.state = 'succeeded' "                                        \
+    "ORDER BY b.created_at DESC LIMIT 5) l) pred ON true "
 
 static Status not_found(const char *name, Error *error)
 {

@@ -13,6 +13,8 @@
     "'[]'::json) FROM attempt_phases ph WHERE ph.attempt_id = t.id)) ORDER BY t.epoch), "          \
     "'[]'::json) FROM attempts t WHERE t.shard_backup_id = sb.id) AS attempts "
 
+#define PROGRESS STORE_SHARD_PROGRESS("sb", "a")
+#define CURRENT_ATTEMPT STORE_CURRENT_ATTEMPT("sb", "a")
 #define VIEW                                                                                       \
     "SELECT sb.id, sb.backup_id, sh.name AS shard, d.name AS database, sb.state, "                 \
     "coalesce(sb.parent_id::text, '') AS parent_id, sb.generation, sb.seed_reason, "               \
@@ -28,10 +30,9 @@
     "CASE WHEN sb.state = 'running' AND a.rate_bytes_per_second > 0 AND "                          \
     "a.total_bytes > a.done_bytes THEN make_interval(secs => "                                     \
     "((a.total_bytes - a.done_bytes) / a.rate_bytes_per_second)::double precision) END AS "        \
-    "eta, " STORE_SHARD_PROGRESS(                                                                  \
-        "sb", "a") " AS progress, sh.name AS page_key_1, " ATTEMPTS                                \
-                   "FROM shard_backups sb JOIN shards sh ON sh.id = sb.shard_id "                  \
-                   "JOIN databases d ON d.id = sh.database_id " STORE_CURRENT_ATTEMPT("sb", "a")
+    "eta, " PROGRESS " AS progress, sh.name AS page_key_1, " ATTEMPTS                              \
+    "FROM shard_backups sb JOIN shards sh ON sh.id = sb.shard_id "                                 \
+    "JOIN databases d ON d.id = sh.database_id " CURRENT_ATTEMPT
 
 Status store_shard_backup_list(StoreTransaction *transaction, Arena *arena, const char *backup_id,
                                const StorePage *page, StoreRows *ret_rows, Error *error)
