@@ -11,8 +11,9 @@
 #define LIMIT_PAGE_SIZE 1000
 #define LIMIT_PAGE_SIZE_DEFAULT 100
 #define LIMIT_NAME_BYTES 63
-#define LIMIT_TEXT_BYTES 4096 // any free text field of a request
-#define LIMIT_LIST_COUNT 4096 // any repeated field of a request
+#define LIMIT_METRICS_DATABASES 1000 // with metrics of their own
+#define LIMIT_TEXT_BYTES 4096        // any free text field of a request
+#define LIMIT_LIST_COUNT 4096        // any repeated field of a request
 #define LIMIT_MESSAGE_FIELD_COUNT                                                                  \
     (256 * 1024) // all fields of one message from the wire, nested ones too
 #define LIMIT_SHARD_COUNT 4096

@@ -11,6 +11,7 @@
 #include "common/message_json.h"
 #include "common/text.h"
 #include "server/service/service_internal.h"
+#include "server/service/service_metrics.h"
 #include "server/store/store_token.h"
 
 #include <assert.h>
@@ -75,6 +76,7 @@ Status service_new(const ServiceOptions *options, Service **ret_service, Error *
     crypto_hkdf(options->secret_key->data, options->secret_key->size, LABEL, sizeof(LABEL) - 1,
                 service->page_key, sizeof(service->page_key));
     service->time_zones = time_zones_new();
+    service->metrics_cache = metrics_cache_new();
     Status status = event_hub_new(service->store, &service->event_hub, error);
     if (status != STATUS_OK) {
         service_free(service);
@@ -91,6 +93,7 @@ void service_free(Service *service)
     }
     event_hub_free(service->event_hub);
     time_zones_free(service->time_zones);
+    metrics_cache_free(service->metrics_cache);
     mem_free(service->server_id);
     mem_free(service->agent_program);
     explicit_bzero(service->page_key, sizeof(service->page_key));

@@ -11,6 +11,7 @@
 #include "server/store/store.h"
 
 typedef struct EventHub EventHub;
+typedef struct MetricsCache MetricsCache;
 
 struct Service {
     Store *store;
@@ -24,6 +25,7 @@ struct Service {
     uint8_t page_key[AES256_KEY_SIZE]; // signs page tokens
     TimeZones *time_zones;
     EventHub *event_hub;
+    MetricsCache *metrics_cache;
 };
 
 // The handlers of methods.def.

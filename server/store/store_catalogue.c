@@ -5,6 +5,7 @@
 
 #include "common/crypto.h"
 #include "common/text.h"
+#include "server/store/store_repository.h"
 
 Status store_catalogue_has(StoreTransaction *transaction, Arena *arena, const char *backup_id,
                            bool *ret_has, Error *error)
@@ -154,6 +155,8 @@ Status store_catalogue_add(StoreTransaction *transaction, Arena *arena,
     for (size_t i = 0; i < backup->shard_count; i++) {
         RETURN_IF_ERROR(add_shard_backup(transaction, arena, backup, &backup->shards[i], error));
     }
+    RETURN_IF_ERROR(
+        store_repository_add_stored(transaction, arena, backup->repository_id, backup->id, error));
     *counts = made;
     return STATUS_OK;
 }

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "server/store/store_fleet.h"
 
-#include "server/store/store_proof.h"
-
 #define INSTANCE_VIEW                                                                              \
     "SELECT i.id, i.provider, i.provider_id, i.state, d.name AS database, sh.name AS shard, "      \
     "i.purpose, i.subject_id, coalesce(i.backup_id::text, '') AS backup_id, i.created_at, "        \
@@ -66,19 +64,5 @@ Status store_fleet_counts(StoreTransaction *transaction, Arena *arena, StoreRows
         "UNION ALL SELECT 'work_due', '', count(*) FROM work_items WHERE due_at <= now() "
         "UNION ALL SELECT 'policies_late', '', count(*) FROM policy_due WHERE "
         "next_at < now() - interval '1 minute' ORDER BY 1, 2",
-        0, NULL, ret_rows, error);
-}
-
-Status store_fleet_proofs(StoreTransaction *transaction, Arena *arena, StoreRows *ret_rows,
-                          Error *error)
-{
-    return store_query(
-        transaction, arena,
-        "SELECT d.name AS database, sh.name AS shard, "
-        "extract(epoch FROM proof.duration) AS seconds FROM shards sh "
-        "JOIN databases d ON d.id = sh.database_id "
-        "JOIN LATERAL " STORE_PROOF("sh.id") " proof ON true "
-                                             "WHERE sh.deleted_at IS NULL AND d.deleted_at IS NULL "
-                                             "AND proof.duration IS NOT NULL ORDER BY 1, 2",
         0, NULL, ret_rows, error);
 }

@@ -17,6 +17,3 @@ Status store_fleet_server_count(StoreTransaction *transaction, Arena *arena, int
 // running.
 Status store_fleet_counts(StoreTransaction *transaction, Arena *arena, StoreRows *ret_rows,
                           Error *error);
-// Rows database, shard, seconds: the newest proven recovery of each shard that has one.
-Status store_fleet_proofs(StoreTransaction *transaction, Arena *arena, StoreRows *ret_rows,
-                          Error *error);

@@ -5,12 +5,17 @@
 #include "server/store/store_backup.h"
 #include "server/store/store_work.h"
 
-#define VIEW                                                                                                      \
-    "SELECT r.id, r.name, r.location, r.key_file, r.previous_key_file, r.key_fingerprint, r.created_at, r.etag, " \
-    "r.repository_id, r.name AS page_key_1, greatest(0, coalesce((SELECT sum(sb.stored_bytes) "                   \
-    "FROM backups b JOIN shard_backups sb ON sb.backup_id = b.id WHERE b.repository_id = r.id "                   \
-    "AND sb.state = 'committed'), 0)::bigint - r.removed_bytes) AS stored_bytes "                                 \
-    "FROM repositories r "
+// Few backups run at a time, and the partial index backups_one_running finds them.
+#define RUNNING_BYTES                                                                              \
+    "(SELECT sum(sb.stored_bytes) FROM backups b JOIN shard_backups sb ON sb.backup_id = b.id"     \
+    " WHERE b.repository_id = r.id AND b.state IN ('pending', 'running')"                          \
+    " AND sb.state = 'committed')"
+#define VIEW                                                                                       \
+    "SELECT r.id, r.name, r.location, r.key_file, r.previous_key_file,"                            \
+    " r.key_fingerprint, r.created_at, r.etag,"                                                    \
+    " r.repository_id, r.name AS page_key_1,"                                                      \
+    " greatest(0, r.added_bytes + coalesce(" RUNNING_BYTES ", 0)::bigint - r.removed_bytes)"       \
+    " AS stored_bytes FROM repositories r "
 
 Status store_repository_add(StoreTransaction *transaction, Arena *arena,
                             const StoreRepository *repository, Error *error)
@@ -116,6 +121,17 @@ Status store_repository_delete(StoreTransaction *transaction, Arena *arena, cons
     return store_execute(transaction, arena,
                          "UPDATE repositories SET deleted_at = now() WHERE id = $1",
                          STORE_PARAMETERS(id), error);
+}
+
+Status store_repository_add_stored(StoreTransaction *transaction, Arena *arena, const char *id,
+                                   const char *backup_id, Error *error)
+{
+    return store_execute(
+        transaction, arena,
+        "UPDATE repositories SET added_bytes = added_bytes + coalesce((SELECT sum(stored_bytes)"
+        " FROM shard_backups WHERE backup_id = $2 AND state = 'committed'), 0)::bigint"
+        " WHERE id = $1",
+        STORE_PARAMETERS(id, backup_id), error);
 }
 
 Status store_repository_add_removed(StoreTransaction *transaction, Arena *arena, const char *id,

@@ -23,6 +23,10 @@ Status store_repository_list(StoreTransaction *transaction, Arena *arena, const 
 // REASON_IN_USE while a policy writes to it or a backup is in it.
 Status store_repository_delete(StoreTransaction *transaction, Arena *arena, const char *id,
                                const char *name, Error *error);
+// What a backup stored; stored_bytes grows by it. Once for each: in the transaction that ends or
+// imports it, after its shard backups are there.
+Status store_repository_add_stored(StoreTransaction *transaction, Arena *arena, const char *id,
+                                   const char *backup_id, Error *error);
 // What a sweep has freed; stored_bytes shrinks by it. `id` is the row's.
 Status store_repository_add_removed(StoreTransaction *transaction, Arena *arena, const char *id,
                                     int64_t removed_bytes, Error *error);

@@ -3,6 +3,7 @@
 #include "server/store/store_work_backup.h"
 
 #include "server/store/store_event.h"
+#include "server/store/store_repository.h"
 #include "server/store/store_work.h"
 
 #include <assert.h>
@@ -158,10 +159,11 @@ Status store_backup_run_start(StoreTransaction *transaction, const BackupRun *ru
 // can lie apart.
 #define UPDATE_CUT "checkpoint_at = cut.first_at, checkpoint_skew = cut.last_at - cut.first_at"
 #define FROM_CUT(condition)                                                                        \
-    " FROM (SELECT min(a.checkpoint_sent_at) AS first_at, max(a.checkpoint_received_at) AS "       \
-    "last_at"                                                                                      \
+    " FROM (SELECT min(a.checkpoint_sent_at) AS first_at,"                                         \
+    "  max(a.checkpoint_received_at) AS last_at"                                                   \
     " FROM attempts a JOIN shard_backups sb ON sb.id = a.shard_backup_id"                          \
     " WHERE sb.backup_id = $1 AND a.checkpoint_position <> '' AND " condition ") cut"
+#define CUT_OF_COMMITTED FROM_CUT("a.state = 'committed'")
 
 Status store_backup_run_barrier(StoreTransaction *transaction, const BackupRun *run,
                                 const char *barrier, Error *error)
@@ -202,14 +204,15 @@ Status store_backup_run_finish(StoreTransaction *transaction, const BackupRun *r
     StoreRows rows;
     RETURN_IF_ERROR(store_query(
         transaction, arena,
-        "UPDATE backups b SET state = $2, finished_at = now(), reason = $3, message = "
-        "$4, " UPDATE_CUT FROM_CUT(
-            "a.state = 'committed'") " WHERE b.id = $1 AND b.state IN ('pending', 'running')"
-                                     " RETURNING b.id",
+        "UPDATE backups b SET state = $2, finished_at = now(), reason = $3, message = $4,"
+        " " UPDATE_CUT CUT_OF_COMMITTED
+        " WHERE b.id = $1 AND b.state IN ('pending', 'running') RETURNING b.id",
         STORE_PARAMETERS(run->id, state, reason, message), &rows, error));
     if (rows.count == 0) {
         return STATUS_OK;
     }
+    RETURN_IF_ERROR(
+        store_repository_add_stored(transaction, arena, run->repository_id, run->id, error));
     const char *text =
         message[0] == '\0'
             ? arena_format(arena, "the backup of %s %s", run->database_name,

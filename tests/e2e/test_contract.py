@@ -215,6 +215,14 @@ def test_health_and_metrics(filled):
         assert response.status_code == 200
         assert path in DOCUMENT["paths"]
     text = requests.get(filled.server.url + "/metrics", timeout=10).text
+    printed = dict(re.findall(r"^# HELP (\S+) (.*)$", text, re.M))
+    with open(os.path.join(ROOT, "docs", "metrics.md"), encoding="utf-8") as file:
+        described = re.findall(r"^\| `(\w+)` \| (\w+) \| (?:`(\w+)`|–) \| (.*) \|$", file.read(), re.M)
+    assert {name: said for name, _, _, said in described} == printed
+    for name, kind, label, _ in described:
+        assert f"# TYPE {name} {kind}\n" in text
+        labels = set(re.findall(rf"^{name}(?:{{(\w+)=)?", text, re.M))
+        assert labels <= {label}, (name, labels)
     assert 'holdfast_backup_last_success_timestamp_seconds{database="shop"}' in text
     for line in text.splitlines():
         assert line.startswith("#") or re.match(r"^[a-z_]+(\{[^}]*\})? [-+0-9.eE]+(NaN|Inf)?$", line), line

@@ -131,14 +131,56 @@ static void test_computes_protection_and_proof(void **state)
         "holdfast_store_up 1\n",
         "holdfast_backups{state=\"failed\"} 1\n",
         "holdfast_database_rpo_target_seconds{database=\"shop\"} 86400\n",
-        "holdfast_shard_proven_recovery_seconds{database=\"shop\",shard=\"80-\"} 5.000000\n",
         "# TYPE holdfast_instances gauge\n",
         "process_resident_memory_bytes ",
+        "holdfast_database_proven_recovery_seconds{database=\"shop\"} 5\n",
+        "holdfast_databases_omitted 0\n",
         "holdfast_backup_last_success_timestamp_seconds{database=\"shop\"} "};
     for (size_t i = 0; i < ARRAY_COUNT(LINES); i++) {
         assert_contains(buffer_text(&buffer), LINES[i]);
     }
     buffer_done(&buffer);
+}
+
+static size_t count_of(const char *text, const char *part)
+{
+    size_t count = 0;
+    for (const char *at = strstr(text, part); at != NULL; at = strstr(at + 1, part)) {
+        count++;
+    }
+    return count;
+}
+
+// However many databases there are and however often it is asked, the store is asked seldom and the
+// answer is of bounded size; those that need a look come first.
+static void test_metrics_are_bounded_and_kept(void **state)
+{
+    ServiceFixture *fixture = *state;
+    make_database(fixture);
+    finish_backup(fixture, start_backup(fixture), "succeeded"); // better off than the others
+    CLEANUP_FREE char *added = service_fixture_sql(
+        fixture,
+        "INSERT INTO databases (id, name, engine, etag) SELECT gen_random_uuid(), 'd' || i,"
+        " 'mysql', 'e' FROM generate_series(1, 1002) i; SELECT 1");
+    Error error = {0};
+    Buffer first;
+    Buffer second;
+    buffer_init(&first, 4 * 1024 * 1024);
+    buffer_init(&second, 4 * 1024 * 1024);
+    assert_ok(service_metrics(fixture->service, &first, &error), &error);
+    const char *text = buffer_text(&first);
+    assert_contains(text, "holdfast_databases{protection=\"unprotected\"} 1002\n");
+    assert_contains(text, "holdfast_databases{protection=\"at_risk\"} 1\n");
+    assert_contains(text, "holdfast_databases_omitted 3\n");
+    assert_int_equal(count_of(text, "\nholdfast_database_rpo_target_seconds{"), 1000);
+    assert_null(strstr(text, "{database=\"shop\"}"));
+    CLEANUP_FREE char *removed =
+        service_fixture_sql(fixture, "DELETE FROM databases WHERE engine = 'mysql'; SELECT 1");
+    assert_ok(service_metrics(fixture->service, &second, &error), &error);
+    assert_contains(buffer_text(&second), "holdfast_databases{protection=\"unprotected\"} 1002\n");
+    assert_contains(buffer_text(&second), "holdfast_state_age_seconds ");
+    buffer_done(&first);
+    buffer_done(&second);
 }
 
 static void test_shows_progress_and_phases(void **state)
@@ -424,6 +466,7 @@ int main(void)
         SERVICE_TEST(test_backups_are_pinned_to_their_parents),
         SERVICE_TEST(test_parents_fit),
         SERVICE_TEST(test_computes_protection_and_proof),
+        SERVICE_TEST(test_metrics_are_bounded_and_kept),
         SERVICE_TEST(test_shows_progress_and_phases),
         SERVICE_TEST(test_refuses_bad_backups),
         SERVICE_TEST(test_backups_are_canceled_and_deleted),

@@ -129,6 +129,10 @@ static void test_a_catalogue_is_rebuilt_from_a_repository(void **state)
     assert_int_equal(json_get_integer(made, "skipped_count", -1), 0);
     assert_true(json_get_boolean(made, "is_complete", false));
     const Json *again = CALL("ImportCatalogue", "{\"repository\":\"main\"}");
+    assert_int_equal(service_fixture_number(
+                         fixture, "SELECT (added_bytes = (SELECT sum(stored_bytes) FROM"
+                                  " shard_backups) AND added_bytes > 0)::int FROM repositories"),
+                     1);
     assert_int_equal(json_get_integer(again, "database_count", -1), 0);
     assert_int_equal(json_get_integer(again, "backup_count", -1), 0);
     assert_true(json_get_boolean(again, "is_complete", false));

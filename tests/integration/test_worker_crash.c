@@ -158,7 +158,9 @@ static void assert_one(WorkerFixture *fixture, bool is_restore, const char *id, 
               " (SELECT count(*) FROM instances WHERE state <> 'destroyed'),"
               " (SELECT count(*) FROM attempt_phases p JOIN " ATTEMPTS
               "  ON a.id = p.attempt_id WHERE p.ended_at IS NULL))"
-              " FROM backups x WHERE x.id = '%s' AND x.set_written_at IS NOT NULL",
+              " FROM backups x JOIN repositories r ON r.id = x.repository_id WHERE x.id = '%s'"
+              " AND x.set_written_at IS NOT NULL"
+              " AND r.added_bytes = (SELECT sum(stored_bytes) FROM shard_backups)",
         id);
     CLEANUP_FREE char *found = service_fixture_sql(fixture->base, sql);
     // One attempt, one instance, one event that it is done; none alive; no phase that goes on.
