@@ -186,6 +186,8 @@ static void take_global(GlobalOptions *globals, const char *name, const char *va
         globals->is_plain = true;
     } else if (text_equal(name, "help")) {
         globals->is_help = true;
+    } else if (text_equal(name, "version")) {
+        globals->is_version = true;
     } else {
         assert(!"every global option is taken");
     }

@@ -6,7 +6,7 @@
 
 typedef struct GlobalOptions {
     const char *server, *token_file, *ca_file, *output; // NULL: not given
-    bool is_plain, is_help;
+    bool is_plain, is_help, is_version;
 } GlobalOptions;
 
 // Without a command (also: with --help), ret_invocation->command is NULL, and `ret_group` is the

@@ -37,6 +37,7 @@ const CommandOption GLOBAL_OPTIONS[] = {
     {"no-color", VALUE_FLAG, NULL, NULL, "plain text also on a terminal; NO_COLOR does the same",
      NULL, false},
     {"help", VALUE_FLAG, NULL, NULL, "say how a command is used", NULL, false},
+    {"version", VALUE_FLAG, NULL, NULL, "say which version this is", NULL, false},
     NO_MORE};
 
 static const CommandOption LIMIT[] = {LIMIT_OPTION, NO_MORE};

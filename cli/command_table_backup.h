@@ -43,6 +43,8 @@ static const CommandOption POLICY_CREATE[] = {
     {"full-read-every", VALUE_INTEGER, "N", "full_read_every",
      "every so many generations, read all of the data instead of what was written; default 10",
      NULL, false},
+    {"stagger", VALUE_DURATION, "DURATION", "stagger",
+     "start somewhere in this window after the slot, always at the same place", NULL, false},
     {"paused", VALUE_FLAG, NULL, "is_paused", "do not fire until it is resumed", NULL, false},
     NO_MORE};
 static const CommandOption POLICY_UPDATE[] = {
@@ -55,6 +57,9 @@ static const CommandOption POLICY_UPDATE[] = {
     KEEP_OPTIONS,
     {"full-read-every", VALUE_INTEGER, "N", "full_read_every",
      "every so many generations, read all of the data instead of what was written", NULL, false},
+    {"stagger", VALUE_DURATION, "DURATION", "stagger",
+     "start somewhere in this window after the slot, always at the same place; 0 for at the slot",
+     NULL, false},
     {"if-match", VALUE_HEADER, "ETAG", "If-Match", "only when the etag is still this one", NULL,
      false},
     NO_MORE};

@@ -13,6 +13,7 @@
 
 #include <locale.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -84,6 +85,10 @@ static Status run(Cli *cli, int argument_count, char **arguments, Error *error)
     Invocation *invocation = arena_alloc(cli->arena, sizeof(*invocation));
     const char *group = NULL;
     RETURN_IF_ERROR(command_parse(argument_count, arguments, &globals, invocation, &group, error));
+    if (globals.is_version) {
+        (void)printf("holdfast %s\n", HOLDFAST_VERSION); // main looks whether it was written
+        return STATUS_OK;
+    }
     if (invocation->command == NULL || globals.is_help) {
         // Asked for, help is the answer; else it is what one gets for not saying enough.
         FILE *file = globals.is_help ? stdout : stderr;

@@ -79,10 +79,11 @@ static Status add_schedule_of_policy(Cli *cli, const Invocation *invocation, Jso
                      cli_escape(cli->arena, policy));
     CLEANUP(json_freep) Json *found = NULL;
     RETURN_IF_ERROR(cli_get(cli, path, NULL, &found, error));
-    static const char *const fields[] = {"schedule", "time_zone"};
+    static const char *const fields[] = {"schedule", "time_zone", "stagger_delay"};
     for (size_t i = 0; i < ARRAY_COUNT(fields); i++) {
-        if (json_get(body, fields[i]) == NULL) {
-            json_set_text(body, fields[i], json_get_text(found, fields[i], ""));
+        const char *value = json_get_text(found, fields[i], "");
+        if (json_get(body, fields[i]) == NULL && *value != '\0') {
+            json_set_text(body, fields[i], value);
         }
     }
     return STATUS_OK;

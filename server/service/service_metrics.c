@@ -147,7 +147,7 @@ static void add_line(DatabaseLines *lines, const Holdfast__V1__Database *databas
         (DatabaseLine){.last_success = last != NULL ? seconds_of(last->seconds, last->nanos) : -1,
                        .rpo_target = (double)database->recovery_point_objective->seconds,
                        .size = (double)database->size_bytes,
-        .reads_everything = database->reads_everything,
+                       .reads_everything = database->reads_everything,
                        .proven = proven != NULL ? seconds_of(proven->seconds, proven->nanos) : -1};
     (void)snprintf(line->name, sizeof(line->name), "%s", database->name);
 }

@@ -7,9 +7,13 @@
 #include "server/store/store_policy.h"
 #include "server/store/store_repository.h"
 
+#include <string.h>
+
 #define DESCRIPTOR (&holdfast__v1__policy__descriptor)
 #define FULL_READ_EVERY_DEFAULT 10
 #define FULL_READ_EVERY_MAX 1000
+#define STAGGER_SECONDS_MAX 86400
+#define US_PER_SECOND INT64_C(1000000)
 #define KEEP_COUNT_MAX 100000
 #define KEEP_FOR_SECONDS_MAX (100LL * 366 * 86400)
 
@@ -40,6 +44,36 @@ static Status retention_from_message(const Holdfast__V1__Retention *retention, S
                           0, &row->keep_for_us, error);
 }
 
+// The same for a policy for ever, and even over the window for many: a hash of the id.
+static int64_t delay_of(const char *policy_id, int64_t window_us)
+{
+    uint8_t digest[SHA256_SIZE];
+    uint64_t number = 0;
+    int64_t window_seconds = window_us / US_PER_SECOND;
+    if (window_seconds == 0) {
+        return 0;
+    }
+    crypto_sha256(policy_id, strlen(policy_id), digest);
+    for (size_t i = 0; i < sizeof(number); i++) {
+        number = number << 8 | digest[i];
+    }
+    return (int64_t)(number % (uint64_t)window_seconds) * US_PER_SECOND;
+}
+
+static Status stagger_from_message(const Google__Protobuf__Duration *stagger, StorePolicy *row,
+                                   Error *error)
+{
+    RETURN_IF_ERROR(check_duration("policy.stagger", stagger, 0, STAGGER_SECONDS_MAX, 0,
+                                   &row->stagger_us, error));
+    if (row->stagger_us % US_PER_SECOND != 0) {
+        error_set(error, REASON_INVALID, "the stagger is not in whole seconds");
+        error_field(error, "policy.stagger");
+        return error_hint(error, "for example 1800s, to spread over half an hour");
+    }
+    row->stagger_delay_us = delay_of(row->id, row->stagger_us);
+    return STATUS_OK;
+}
+
 // Checks what a policy is to be and computes its next slot. `row` has id and database_id already.
 static Status policy_from_message(Service *service, ServiceCall *call,
                                   StoreTransaction *transaction, const Holdfast__V1__Policy *body,
@@ -62,12 +96,14 @@ static Status policy_from_message(Service *service, ServiceCall *call,
     service_new_etag(etag);
     row->etag = etag;
     RETURN_IF_ERROR(retention_from_message(body->retention, row, error));
+    RETURN_IF_ERROR(stagger_from_message(body->stagger, row, error));
     RETURN_IF_ERROR(store_repository_use(transaction, call->arena, "policy.repository",
                                          body->repository, &row->repository_id, error));
     int64_t now_us = 0;
     RETURN_IF_ERROR(store_now(transaction, &now_us, error));
+    // The first one that starts after now.
     Status status = schedule_next(service->time_zones, transaction, row->schedule, row->time_zone,
-                                  now_us, &row->next_us, error);
+                                  now_us - row->stagger_delay_us, &row->next_us, error);
     if (status != STATUS_OK && error->field[0] != '\0') {
         Error cause = *error;
         error_field(error, "policy.%s", cause.field);
@@ -173,6 +209,7 @@ enum {
     MASK_KEEP_MONTHLY = 512,
     MASK_KEEP_YEARLY = 1024,
     MASK_FULL_READ = 2048,
+    MASK_STAGGER = 4096,
     MASK_RETENTION = MASK_KEEP_LAST | MASK_KEEP_FOR | MASK_KEEP_HOURLY | MASK_KEEP_DAILY |
                      MASK_KEEP_WEEKLY | MASK_KEEP_MONTHLY | MASK_KEEP_YEARLY
 };
@@ -191,7 +228,8 @@ static const MaskField MASK[] = {{"database", 0},
                                  {"retention.keep_monthly", MASK_KEEP_MONTHLY},
                                  {"retention.keep_yearly", MASK_KEEP_YEARLY},
                                  {"is_paused", MASK_PAUSED},
-                                 {"full_read_every", MASK_FULL_READ}};
+                                 {"full_read_every", MASK_FULL_READ},
+                                 {"stagger", MASK_STAGGER}};
 
 static void merge_retention(Holdfast__V1__Retention *retention, const Holdfast__V1__Retention *body,
                             unsigned bits)
@@ -221,6 +259,7 @@ static void merge(Holdfast__V1__Policy *policy, const Holdfast__V1__Policy *body
     policy->is_paused = (bits & MASK_PAUSED) != 0 ? body->is_paused : policy->is_paused;
     policy->full_read_every =
         (bits & MASK_FULL_READ) != 0 ? body->full_read_every : policy->full_read_every;
+    policy->stagger = (bits & MASK_STAGGER) != 0 ? body->stagger : policy->stagger;
     merge_retention(policy->retention, body->retention, bits);
 }
 

@@ -10,6 +10,7 @@
 
 #define RUN_COUNT_DEFAULT 5
 #define RUN_COUNT_MAX 100
+#define STAGGER_DELAY_SECONDS_MAX 86400
 #define US_PER_SECOND INT64_C(1000000)
 // The years for which PostgreSQL's time zones and our microseconds surely hold.
 #define FROM_SECONDS_MIN INT64_C(0)          // 1970
@@ -48,7 +49,11 @@ Status service_preview_schedule(Service *service, ServiceCall *call,
     CLEANUP(store_rollback) StoreTransaction *transaction = NULL;
     RETURN_IF_ERROR(store_begin(service->store, &transaction, error));
     int64_t slot_us = 0;
+    int64_t delay_us = 0;
+    RETURN_IF_ERROR(check_duration("stagger_delay", request->stagger_delay, 0,
+                                   STAGGER_DELAY_SECONDS_MAX, 0, &delay_us, error));
     RETURN_IF_ERROR(read_from(request, transaction, &slot_us, error));
+    slot_us -= delay_us;
     Holdfast__V1__PreviewScheduleResponse *response =
         (Holdfast__V1__PreviewScheduleResponse *)message_new(
             call->arena, &holdfast__v1__preview_schedule_response__descriptor);
@@ -56,7 +61,7 @@ Status service_preview_schedule(Service *service, ServiceCall *call,
     while (response->n_runs < count) {
         RETURN_IF_ERROR(schedule_next(service->time_zones, transaction, request->schedule, zone,
                                       slot_us, &slot_us, error));
-        response->runs[response->n_runs++] = service_timestamp(call->arena, slot_us);
+        response->runs[response->n_runs++] = service_timestamp(call->arena, slot_us + delay_us);
     }
     *ret_response = &response->base;
     return STATUS_OK;

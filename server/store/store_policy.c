@@ -7,7 +7,7 @@
     "p.keep_hourly AS \"retention.keep_hourly\", p.keep_daily AS \"retention.keep_daily\", "       \
     "p.keep_weekly AS \"retention.keep_weekly\", p.keep_monthly AS \"retention.keep_monthly\", "   \
     "p.keep_yearly AS \"retention.keep_yearly\", p.is_paused, "                                    \
-    "p.full_read_every, "                                                                          \
+    "p.full_read_every, p.stagger, p.stagger_delay, "                                              \
     "p.created_at, p.updated_at, p.etag, CASE WHEN NOT p.is_paused THEN pd.next_at END AS "        \
     "next_run_at, lb.created_at AS last_run_at, coalesce(lb.id::text, '') AS last_backup_id, "     \
     "d.name AS page_key_1, p.name AS page_key_2, p.database_id, "                                  \
@@ -40,8 +40,29 @@ static Status set_due(StoreTransaction *transaction, Arena *arena, const StorePo
         transaction, arena,
         "INSERT INTO policy_due (policy_id, next_at) VALUES ($1, $2) "
         "ON CONFLICT (policy_id) DO UPDATE SET next_at = excluded.next_at",
-        STORE_PARAMETERS(policy->id, store_time_parameter(arena, policy->next_us)), error));
+        STORE_PARAMETERS(policy->id,
+                         store_time_parameter(arena, policy->next_us + policy->stagger_delay_us)),
+        error));
     return store_notify(transaction, "work", error);
+}
+
+// The slot that is due stays: its start moves with the delay.
+static Status set_stagger(StoreTransaction *transaction, Arena *arena, const StorePolicy *policy,
+                          Error *error)
+{
+    RETURN_IF_ERROR(store_execute(
+        transaction, arena,
+        "UPDATE policy_due SET next_at = next_at + $2::float8 * interval '1 us'"
+        " - (SELECT stagger_delay FROM policies WHERE id = $1) WHERE policy_id = $1",
+        STORE_PARAMETERS(policy->id, store_integer_parameter(arena, policy->stagger_delay_us)),
+        error));
+    return store_execute(transaction, arena,
+                         "UPDATE policies SET stagger = $2::float8 * interval '1 us',"
+                         " stagger_delay = $3::float8 * interval '1 us' WHERE id = $1",
+                         STORE_PARAMETERS(policy->id,
+                                          store_integer_parameter(arena, policy->stagger_us),
+                                          store_integer_parameter(arena, policy->stagger_delay_us)),
+                         error);
 }
 
 Status store_policy_add(StoreTransaction *transaction, Arena *arena, const StorePolicy *policy,
@@ -67,6 +88,7 @@ Status store_policy_add(StoreTransaction *transaction, Arena *arena, const Store
         error_field(error, "policy.name");
         return error_hint(error, "choose another name, or update that one");
     }
+    RETURN_IF_ERROR(set_stagger(transaction, arena, policy, error));
     return set_due(transaction, arena, policy, error);
 }
 
@@ -85,6 +107,7 @@ Status store_policy_update(StoreTransaction *transaction, Arena *arena, const St
                          store_integer_parameter(arena, policy->full_read_every),
                          KEEP_PARAMETERS(arena, policy)),
         error));
+    RETURN_IF_ERROR(set_stagger(transaction, arena, policy, error));
     return is_due_kept ? STATUS_OK : set_due(transaction, arena, policy, error);
 }
 

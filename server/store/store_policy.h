@@ -9,6 +9,7 @@ typedef struct StorePolicy {
     const char *id, *database_id, *name, *schedule, *time_zone, *repository_id, *etag;
     int keep_last, keep_hourly, keep_daily, keep_weekly, keep_monthly, keep_yearly;
     int64_t keep_for_us;
+    int64_t stagger_us, stagger_delay_us; // the window, and the delay in it
     bool is_paused;
     int full_read_every;
     int64_t next_us; // the next slot; not used when paused
@@ -18,7 +19,7 @@ typedef struct StorePolicy {
 Status store_policy_add(StoreTransaction *transaction, Arena *arena, const StorePolicy *policy,
                         Error *error);
 // Everything but name and database. With is_due_kept the next slot stays (the schedule has not
-// changed).
+// changed), and a changed delay is from the same slot.
 Status store_policy_update(StoreTransaction *transaction, Arena *arena, const StorePolicy *policy,
                            bool is_due_kept, Error *error);
 // The resource, and columns database_id, repository_row_id; locked when is_locked.

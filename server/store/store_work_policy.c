@@ -37,7 +37,7 @@ Status store_policy_due_take(StoreTransaction *transaction, Arena *arena, const 
     RETURN_IF_ERROR(store_query(
         transaction, arena,
         "SELECT p.id, p.name, p.schedule, p.time_zone, p.database_id, d.name AS database_name,"
-        " p.repository_id, due.next_at, now() AS now"
+        " p.repository_id, due.next_at - p.stagger_delay AS slot_at, now() - p.stagger_delay AS now"
         " FROM policy_due due JOIN policies p ON p.id = due.policy_id"
         " JOIN databases d ON d.id = p.database_id"
         " WHERE due.policy_id = $1 AND due.next_at <= now() AND NOT p.is_paused"
@@ -54,8 +54,8 @@ Status store_policy_due_take(StoreTransaction *transaction, Arena *arena, const 
                           .database_id = store_value(&rows, 0, "database_id"),
                           .database_name = store_value(&rows, 0, "database_name"),
                           .repository_id = store_value(&rows, 0, "repository_id"),
-                          .slot_at = store_value(&rows, 0, "next_at"),
-                          .slot_us = store_time_us(&rows, 0, "next_at", 0),
+                          .slot_at = store_value(&rows, 0, "slot_at"),
+                          .slot_us = store_time_us(&rows, 0, "slot_at", 0),
                           .now_us = store_time_us(&rows, 0, "now", 0)};
     *ret_policy = policy;
     return STATUS_OK;
@@ -70,7 +70,8 @@ Status store_policy_due_move(StoreTransaction *transaction, const char *policy_i
                              STORE_PARAMETERS(policy_id), error);
     }
     return store_execute(transaction, arena,
-                         "UPDATE policy_due SET next_at = $2 WHERE policy_id = $1",
+                         "UPDATE policy_due SET next_at = $2::timestamptz + (SELECT stagger_delay"
+                         " FROM policies WHERE id = $1) WHERE policy_id = $1",
                          STORE_PARAMETERS(policy_id, store_time_parameter(arena, next_us)), error);
 }
 

@@ -8,8 +8,9 @@
 typedef struct DuePolicy {
     const char *id, *name, *schedule, *time_zone;
     const char *database_id, *database_name, *repository_id;
-    int64_t slot_us, now_us;
-    const char *slot_at; // the same, as PostgreSQL writes it
+    int64_t slot_us;
+    int64_t now_us;      // less the policy's delay: the slots up to here are to have started
+    const char *slot_at; // the slot, as PostgreSQL writes it
 } DuePolicy;
 // Ids of policies that are due, the longest due first. Not locked: somebody else may take them.
 Status store_policy_due_list(StoreTransaction *transaction, Arena *arena, int limit,

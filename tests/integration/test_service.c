@@ -424,6 +424,12 @@ static void test_repositories_in_use_stay(void **state)
     REFUSE("DeleteRepository", "{\"repository\":\"main\"}", IN_USE, "");
     CALL("DeletePolicy", "{\"database\":\"shop\",\"policy\":\"p\"}");
     const char *id = start_backup(fixture);
+    CLEANUP_FREE char *committed = service_fixture_sql(
+        fixture, "UPDATE shard_backups SET state = 'committed', stored_bytes = 7 WHERE id ="
+                 " (SELECT id FROM shard_backups LIMIT 1); SELECT 1");
+    assert_int_equal(
+        json_get_integer(CALL("GetRepository", "{\"repository\":\"main\"}"), "stored_bytes", -1),
+        7);
     finish_backup(fixture, id, "succeeded");
     assert_int_equal(
         json_get_integer(CALL("GetRepository", "{\"repository\":\"main\"}"), "stored_bytes", -1),
@@ -478,6 +484,62 @@ static void test_policies_know_their_next_run(void **state)
     CALL("CreatePolicy", POLICY("\"schedule\":\"@hourly\""));
 }
 
+// A fleet with one schedule does not start in one moment, and starts in the same ones every time.
+static void test_policies_are_staggered(void **state)
+{
+    ServiceFixture *fixture = *state;
+    make_database(fixture);
+    for (int i = 0; i < 30; i++) {
+        CALL("CreatePolicy",
+             arena_format(fixture->arena,
+                          "{\"database\":\"shop\",\"policy\":{\"name\":\"p%d\",\"repository\":"
+                          "\"main\",\"schedule\":\"0 0 1 1 *\",\"stagger\":\"3600s\"}}",
+                          i));
+    }
+    assert_int_equal(
+        service_fixture_number(
+            fixture,
+            "SELECT count(*) FROM policies p JOIN policy_due d ON d.policy_id = p.id"
+            " WHERE stagger = '1 hour' AND stagger_delay >= '0'"
+            " AND stagger_delay < '1 hour'"
+            " AND next_at - stagger_delay = date_trunc('year', now() + interval '1 year')"),
+        30);
+    assert_true(
+        service_fixture_number(fixture, "SELECT count(DISTINCT stagger_delay) FROM policies") > 25);
+    assert_int_equal(service_fixture_number(fixture,
+                                            "SELECT count(DISTINCT width_bucket(extract(epoch FROM"
+                                            " stagger_delay), 0, 3600, 3)) FROM policies"),
+                     3);
+    const Json *policy = CALL("GetPolicy", "{\"database\":\"shop\",\"policy\":\"p7\"}");
+    assert_string_equal(json_get_text(policy, "stagger", ""), "3600s");
+    CLEANUP_FREE char *next = string_copy(json_get_text(policy, "next_run_at", ""));
+    CLEANUP_FREE char *delay = string_copy(json_get_text(policy, "stagger_delay", ""));
+    const Json *runs = json_get(
+        CALL("PreviewSchedule",
+             text_with(fixture, "{\"schedule\":\"0 0 1 1 *\",\"stagger_delay\":\"%s\"}", delay)),
+        "runs");
+    assert_string_equal(json_text(json_item(runs, 0), ""), next);
+    // It is a run until it has started, not until its slot.
+    runs =
+        json_get(CALL("PreviewSchedule", "{\"schedule\":\"0 0 1 1 *\",\"stagger_delay\":\"600s\","
+                                         "\"from\":\"2026-01-01T00:05:00Z\",\"count\":2}"),
+                 "runs");
+    assert_string_equal(json_text(json_item(runs, 0), ""), "2026-01-01T00:10:00Z");
+    assert_string_equal(json_text(json_item(runs, 1), ""), "2027-01-01T00:10:00Z");
+    // Another window moves the start and keeps the slot, also one that waits for its delay.
+    CLEANUP_FREE char *due =
+        service_fixture_sql(fixture, "UPDATE policy_due d SET next_at = '2026-01-01T00:00:00Z'"
+                                     "::timestamptz + stagger_delay FROM policies p"
+                                     " WHERE p.id = d.policy_id; SELECT 1");
+    policy = CALL("UpdatePolicy", "{\"policy\":{\"database\":\"shop\",\"name\":\"p7\",\"stagger\":"
+                                  "\"0s\"},\"update_mask\":\"stagger\"}");
+    assert_string_equal(json_get_text(policy, "next_run_at", ""), "2026-01-01T00:00:00Z");
+    assert_string_equal(json_get_text(policy, "stagger_delay", ""), "0s");
+    policy = CALL("UpdatePolicy", "{\"policy\":{\"database\":\"shop\",\"name\":\"p7\",\"stagger\":"
+                                  "\"3600s\"},\"update_mask\":\"stagger\"}");
+    assert_string_equal(json_get_text(policy, "stagger_delay", ""), delay);
+}
+
 static void test_refuses_bad_policies(void **state)
 {
     ServiceFixture *fixture = *state;
@@ -496,6 +558,10 @@ static void test_refuses_bad_policies(void **state)
            "policy.full_read_every");
     REFUSE("CreatePolicy", POLICY("\"schedule\":\"@daily\",\"full_read_every\":-1"), INVALID,
            "policy.full_read_every");
+    REFUSE("CreatePolicy", POLICY("\"schedule\":\"@daily\",\"stagger\":\"86401s\""), INVALID,
+           "policy.stagger");
+    REFUSE("CreatePolicy", POLICY("\"schedule\":\"@daily\",\"stagger\":\"1.5s\""), INVALID,
+           "policy.stagger");
     REFUSE("CreatePolicy", POLICY("\"schedule\":\"@daily\",\"retention\":{\"keep_for\":\"-1s\"}"),
            INVALID, "policy.retention.keep_for");
     REFUSE(
@@ -560,6 +626,7 @@ int main(void)
         SERVICE_TEST(test_refuses_bad_repositories),
         SERVICE_TEST(test_repositories_in_use_stay),
         SERVICE_TEST(test_policies_know_their_next_run),
+        SERVICE_TEST(test_policies_are_staggered),
         SERVICE_TEST(test_refuses_bad_policies),
         SERVICE_TEST(test_previews_schedules),
     };

@@ -114,6 +114,31 @@ static void test_a_slot_fires_once_whatever_the_number_of_servers(void **state)
     worker_fixture_free(fixture);
 }
 
+// The slot is what the schedule says; the start is later by the policy's delay.
+static void test_a_staggered_slot_fires_after_its_delay(void **state)
+{
+    WorkerFixture *fixture = worker_fixture_new(*state, 1);
+    add_policy(fixture, "hourly", "0 * * * *", ", \"stagger\": \"86400s\"");
+    // Not before: the slot has passed, its delay has not.
+    run_sql(fixture, "UPDATE policies SET stagger_delay = '3 hours'");
+    run_sql(fixture,
+            "UPDATE policy_due SET next_at = date_trunc('hour', now() - interval '3 hours')"
+            " + interval '1 hour' + interval '3 hours'");
+    fire_from_many_servers(fixture);
+    assert_int_equal(number(fixture, "SELECT count(*) FROM backups"), 0);
+    // Then, for a slot that lies hours back, and the next one is an hour after it.
+    run_sql(fixture, "UPDATE policy_due SET next_at = next_at - interval '1 hour'");
+    fire_from_many_servers(fixture);
+    assert_int_equal(number(fixture, "SELECT count(*) FROM backups WHERE"
+                                     " slot_at = date_trunc('hour', now() - interval '3 hours')"),
+                     1);
+    assert_int_equal(number(fixture, "SELECT count(*) FROM policy_slots"), 1);
+    assert_int_equal(number(fixture, "SELECT count(*) FROM policy_due JOIN backups ON next_at ="
+                                     " slot_at + interval '4 hours'"),
+                     1);
+    worker_fixture_free(fixture);
+}
+
 static void test_missed_slots_collapse_into_the_latest(void **state)
 {
     WorkerFixture *fixture = worker_fixture_new(*state, 1);
@@ -603,6 +628,7 @@ int main(void)
     scratch_postgres_drop_root();
     const struct CMUnitTest tests[] = {
         WORKER_TEST(test_a_slot_fires_once_whatever_the_number_of_servers),
+        WORKER_TEST(test_a_staggered_slot_fires_after_its_delay),
         WORKER_TEST(test_missed_slots_collapse_into_the_latest),
         WORKER_TEST(test_years_of_missed_minutes_are_one_backup),
         WORKER_TEST(test_overlap_is_refused_and_recorded),

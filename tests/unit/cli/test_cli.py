@@ -621,6 +621,12 @@ def test_events_are_listed_oldest_first_and_followed(server):
     assert streams[:2] == ["database=shop&after_id=7", "database=shop&after_id=8"]
 
 
+def test_every_program_says_its_version():
+    for program in os.environ["HOLDFAST_VERSIONED"].split(":"):
+        result = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=30, check=True)
+        assert result.stdout == f"{os.path.basename(program)} {os.environ['HOLDFAST_VERSION']}\n"
+
+
 # --- one table --------------------------------------------------------------------------------------
 
 

@@ -87,9 +87,10 @@ function PolicyRow(props: { policy: Policy; onChange: () => void }) {
       post<{ runs: string[] }>("/v1/schedules/preview", {
         schedule: policy.schedule,
         time_zone: policy.time_zone,
+        stagger_delay: policy.stagger_delay,
         count: 5,
       }),
-    policy.schedule + policy.time_zone,
+    `${policy.schedule} ${policy.time_zone} ${policy.stagger_delay}`,
     { concerns: (event) => event.kind.startsWith("policy."), every: () => 60000 },
   );
   const toggle = async (): Promise<void> => {
