@@ -221,7 +221,7 @@ def test_health_and_metrics(filled):
     assert {name: said for name, _, _, said in described} == printed
     for name, kind, label, _ in described:
         assert f"# TYPE {name} {kind}\n" in text
-        labels = set(re.findall(rf"^{name}(?:{{(\w+)=)?", text, re.M))
+        labels = set(re.findall(rf"^{name}(?:{{(\w+)=| )", text, re.M))
         assert labels <= {label}, (name, labels)
     assert 'holdfast_backup_last_success_timestamp_seconds{database="shop"}' in text
     for line in text.splitlines():
