@@ -3,13 +3,37 @@
 #include "agent/job.h"
 
 #include "common/crypto.h"
+#include "common/limits.h"
 #include "common/log.h"
+#include "common/message_json.h"
 #include "common/text.h"
 #include "storage/storage_drivers.h"
 
 #include <stdio.h>
 
 #define LOG_MODULE "agent"
+
+static Status open_storage(const Holdfast__V1__RepositoryAccess *access, Storage **ret_storage,
+                           Error *error)
+{
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    CLEANUP(secret_done) Secret secret = secret_from_text(access->secret_key);
+    StorageOptions options = {.location = access->location,
+                              .access_key_id = access->access_key_id,
+                              .secret_key = &secret};
+    if (access->object_store != NULL) {
+        CLEANUP(json_freep) Json *json = message_to_json(&access->object_store->base);
+        Buffer text;
+        buffer_init(&text, LIMIT_RPC_MESSAGE_BYTES);
+        Status status =
+            json_write(json, false, &text)
+                ? storage_options_from_json(buffer_text(&text), arena, &options, error)
+                : error_set(error, REASON_INVALID, "the assignment's store is too long");
+        buffer_done(&text);
+        RETURN_IF_ERROR(status);
+    }
+    return storage_open(&options, ret_storage, error);
+}
 
 Status job_repository_open(const Holdfast__V1__RepositoryAccess *access,
                            JobRepository *ret_repository, Error *error)
@@ -19,7 +43,7 @@ Status job_repository_open(const Holdfast__V1__RepositoryAccess *access,
     }
     *ret_repository = (JobRepository){0};
     Storage *storage = NULL;
-    RETURN_IF_ERROR(storage_open(access->location, &storage, error));
+    RETURN_IF_ERROR(open_storage(access, &storage, error));
     RETURN_IF_ERROR(repository_open(storage, NULL, &ret_repository->repository, error));
     (void)snprintf(ret_repository->key.id, sizeof(ret_repository->key.id), "%s", access->key_id);
     ret_repository->key.bytes = secret_from_bytes(access->data_key.data, access->data_key.len);

@@ -133,14 +133,6 @@ static const ViewColumn CREDENTIAL_COLUMNS[] = {{"CREDENTIAL", "name", VIEW_TEXT
                                                 {"UPDATED", "updated_at", VIEW_AGO},
                                                 NO_MORE_COLUMNS};
 
-static const CommandOption REPOSITORY_CREATE[] = {
-    {"location", VALUE_TEXT, "URL", "repository.location",
-     "file:///absolute/path on the servers and instances", NULL, true},
-    {"key-file", VALUE_TEXT, "FILE", "repository.key_file", "path of the key file on the servers",
-     NULL, true},
-    {"create-key-file", VALUE_FLAG, NULL, "create_key_file", "make the key file when it is missing",
-     NULL, false},
-    NO_MORE};
 static const ViewColumn REPOSITORY_COLUMNS[] = {{"REPOSITORY", "name", VIEW_TEXT},
                                                 {"LOCATION", "location", VIEW_TEXT},
                                                 {"KEY", "key_fingerprint", VIEW_TEXT},

@@ -2,6 +2,8 @@
 #include "cli/offline_session.h"
 
 #include "common/clock.h"
+#include "common/file.h"
+#include "common/limits.h"
 #include "common/memory.h"
 #include "common/text.h"
 #include "storage/storage_drivers.h"
@@ -55,6 +57,9 @@ static Status parse_one(int argument_count, char **arguments, int *index, Offlin
         {"--scratch", &options->scratch},
         {"--sample", &options->sample},
         {"--state", &options->state_file},
+        {"--endpoint", &options->endpoint},
+        {"--region", &options->region},
+        {"--ca-certificate-file", &options->ca_certificate_file},
         {"--output", &output},
         {"--shard", &shard},
     };
@@ -100,6 +105,10 @@ Status offline_parse(int argument_count, char **arguments, int first, OfflineOpt
     OfflineOptions options = {
         .repository = getenv("HOLDFAST_REPOSITORY"),
         .key_file = getenv("HOLDFAST_KEY_FILE"),
+        .endpoint = getenv("HOLDFAST_STORE_ENDPOINT"),
+        .region = getenv("HOLDFAST_STORE_REGION"),
+        .ca_certificate_file = getenv("HOLDFAST_STORE_CA_FILE"),
+        .is_path_style = text_equal(getenv("HOLDFAST_STORE_PATH_STYLE"), "true"),
     };
     for (int index = first; index < argument_count; index++) {
         if (text_equal(arguments[index], "--help") || text_equal(arguments[index], "-h")) {
@@ -110,6 +119,8 @@ Status offline_parse(int argument_count, char **arguments, int first, OfflineOpt
             options.has_files = true;
         } else if (arguments[index][0] != '-') {
             RETURN_IF_ERROR(take_word(&options, arguments[index], error));
+        } else if (text_equal(arguments[index], "--path-style")) {
+            options.is_path_style = true;
         } else if (!text_equal(arguments[index], "--offline") &&
                    !text_equal(arguments[index], "--plain")) {
             RETURN_IF_ERROR(parse_one(argument_count, arguments, &index, &options, error));
@@ -128,6 +139,23 @@ Status offline_need(const char *value, const char *option, Error *error)
     return STATUS_OK;
 }
 
+Status offline_open_storage(const OfflineOptions *options, const char *location,
+                            Storage **ret_storage, Error *error)
+{
+    CLEANUP_FREE char *ca_pem = NULL;
+    size_t size = 0;
+    if (!text_is_empty(options->ca_certificate_file)) {
+        RETURN_IF_ERROR(
+            file_read(options->ca_certificate_file, LIMIT_FILE_BYTES, &ca_pem, &size, error));
+    }
+    return storage_open(&(StorageOptions){.location = location,
+                                          .endpoint = options->endpoint,
+                                          .region = options->region,
+                                          .is_path_style = options->is_path_style,
+                                          .ca_pem = ca_pem},
+                        ret_storage, error);
+}
+
 Status offline_open(const OfflineOptions *options, Repository **ret_repository, Error *error)
 {
     RETURN_IF_ERROR(offline_need(options->repository, "--repository", error));
@@ -135,7 +163,7 @@ Status offline_open(const OfflineOptions *options, Repository **ret_repository, 
     CLEANUP(key_wrapper_freep) KeyWrapper *wrapper = NULL;
     Storage *storage = NULL;
     RETURN_IF_ERROR(key_wrapper_open(options->key_file, &wrapper, error));
-    RETURN_IF_ERROR(storage_open(options->repository, &storage, error));
+    RETURN_IF_ERROR(offline_open_storage(options, options->repository, &storage, error));
     return repository_open(storage, TAKE_PTR(wrapper), ret_repository, error);
 }
 

@@ -10,10 +10,12 @@
 #define OFFLINE_WORD_COUNT_MAX 2
 
 typedef struct OfflineOptions {
-    const char *repository; // location
-    const char *key_file;   // or another location of a wrapping key
-    const char *database;   // name or id
-    const char *backup;     // id, the start of one, or "latest"
+    const char *repository;                              // location
+    const char *key_file;                                // or another location of a wrapping key
+    const char *endpoint, *region, *ca_certificate_file; // of an object store
+    bool is_path_style;
+    const char *database; // name or id
+    const char *backup;   // id, the start of one, or "latest"
     const char *target;
     const char *new_key_file;
     const char *confirm;
@@ -29,9 +31,15 @@ typedef struct OfflineOptions {
 } OfflineOptions;
 
 // Reads "--name value" and "--name=value" from arguments[first] on. Texts are borrowed.
-// HOLDFAST_REPOSITORY and HOLDFAST_KEY_FILE stand in for options that are not given.
+// HOLDFAST_REPOSITORY, HOLDFAST_KEY_FILE, HOLDFAST_STORE_ENDPOINT, HOLDFAST_STORE_REGION,
+// HOLDFAST_STORE_CA_FILE and HOLDFAST_STORE_PATH_STYLE=true stand in for options that are not
+// given.
 Status offline_parse(int argument_count, char **arguments, int first, OfflineOptions *ret_options,
                      Error *error);
+// The store at a location; the options of object stores go for all locations. Credentials come from
+// where AWS's tools have theirs.
+Status offline_open_storage(const OfflineOptions *options, const char *location,
+                            Storage **ret_storage, Error *error);
 Status offline_need(const char *value, const char *option, Error *error);
 // Needs the location and the key file.
 Status offline_open(const OfflineOptions *options, Repository **ret_repository, Error *error);

@@ -8,18 +8,58 @@
 #define OFFLINE_REPOSITORY                                                                         \
     {                                                                                              \
         "repository", VALUE_TEXT, "LOCATION", NULL,                                                \
-            "where it is: file:///absolute/path or a directory", NULL, true                        \
+            "where it is: file:///absolute/path, a directory, or s3://bucket/prefix", NULL, true   \
     }
 #define OFFLINE_KEY                                                                                \
     {                                                                                              \
         "key-file", VALUE_TEXT, "FILE", NULL,                                                      \
             "its key file, or its key of a service: awskms:///KEY, gcpkms:///KEY", NULL, true      \
     }
+#define OFFLINE_STORE                                                                              \
+    {"endpoint", VALUE_TEXT, "URL", NULL, "of the object store, without the bucket", NULL, false}, \
+        {"region", VALUE_TEXT, "NAME", NULL, "of the bucket", NULL, false},                        \
+        {"path-style", VALUE_FLAG, NULL, NULL, "the bucket is in the path, not in the host name",  \
+         NULL,         false},                                                                     \
+    {                                                                                              \
+        "ca-certificate-file", VALUE_TEXT, "FILE", NULL,                                           \
+            "PEM file of the authority to trust instead of the system's", NULL, false              \
+    }
+const CommandOption REPOSITORY_CREATE[] = {
+    {"location", VALUE_TEXT, "URL", "repository.location",
+     "file:///absolute/path on the servers and instances, or s3://bucket/prefix", NULL, true},
+    {"key-file", VALUE_TEXT, "FILE", "repository.key_file", "path of the key file on the servers",
+     NULL, true},
+    {"create-key-file", VALUE_FLAG, NULL, "create_key_file", "make the key file when it is missing",
+     NULL, false},
+    {"credential", VALUE_TEXT, "NAME", "repository.object_store.credential",
+     "the credential for the store: access key id as username, secret as password", NULL, false},
+    {"credential-source", VALUE_TEXT, "SOURCE", "repository.object_store.credential_source",
+     "where else credentials come from; default automatic",
+     "automatic explicit environment profile web_identity container instance none", false},
+    {"endpoint", VALUE_TEXT, "URL", "repository.object_store.endpoint",
+     "of the store, without the bucket; default AWS's", NULL, false},
+    {"region", VALUE_TEXT, "NAME", "repository.object_store.region", "of the bucket", NULL, false},
+    {"path-style", VALUE_FLAG, NULL, "repository.object_store.path_style",
+     "the bucket is in the path, not in the host name", NULL, false},
+    {"ca-certificate-file", VALUE_SECRET, "FILE", "repository.object_store.ca_certificate",
+     "PEM file of the authority to trust instead of the system's", NULL, false},
+    {"encryption", VALUE_TEXT, "KIND", "repository.object_store.encryption",
+     "the store's own: default, store or kms", "default store kms", false},
+    {"kms-key-id", VALUE_TEXT, "ID", "repository.object_store.kms_key_id",
+     "id or ARN of the key, with --encryption kms", NULL, false},
+    {"storage-class", VALUE_TEXT, "CLASS", "repository.object_store.storage_class",
+     "such as STANDARD_IA; default the bucket's", NULL, false},
+    {"lock-mode", VALUE_TEXT, "MODE", "repository.object_store.lock_mode",
+     "lock every object: governance or compliance", "none governance compliance", false},
+    {"lock-days", VALUE_INTEGER, "DAYS", "repository.object_store.lock_days", "for so long", NULL,
+     false},
+    NO_MORE};
 const CommandOption OFFLINE_KEY_ONLY[] = {OFFLINE_KEY, NO_MORE};
-const CommandOption OFFLINE[] = {OFFLINE_REPOSITORY, OFFLINE_KEY, NO_MORE};
+const CommandOption OFFLINE[] = {OFFLINE_REPOSITORY, OFFLINE_KEY, OFFLINE_STORE, NO_MORE};
 const CommandOption OFFLINE_CHECK[] = {
     OFFLINE_REPOSITORY,
     OFFLINE_KEY,
+    OFFLINE_STORE,
     {"sample", VALUE_INTEGER, "PERCENT", NULL,
      "read only so many of every 100 packs; maps are read, and each pack must be there, anyway",
      NULL, false},
@@ -29,6 +69,7 @@ const CommandOption OFFLINE_CHECK[] = {
 const CommandOption OFFLINE_COPY[] = {
     OFFLINE_REPOSITORY,
     OFFLINE_KEY,
+    OFFLINE_STORE,
     {"to", VALUE_TEXT, "LOCATION", NULL, "the other repository", NULL, true},
     {"to-key-file", VALUE_TEXT, "FILE", NULL, "the other repository's key", NULL, true},
     {"database", VALUE_TEXT, "NAME", NULL, "only backups of this database", NULL, false},
@@ -37,6 +78,7 @@ const CommandOption OFFLINE_COPY[] = {
 const CommandOption OFFLINE_DIFF[] = {
     OFFLINE_REPOSITORY,
     OFFLINE_KEY,
+    OFFLINE_STORE,
     {"shard", VALUE_LIST, "NAME", NULL, "only this shard", NULL, false},
     NO_MORE};
 const CommandOption ROTATE_DATA_KEY[] = {
@@ -66,6 +108,7 @@ const CommandOption DESTROY_KEY[] = {
 const CommandOption OFFLINE_RESTORE[] = {
     OFFLINE_REPOSITORY,
     OFFLINE_KEY,
+    OFFLINE_STORE,
     {"target", VALUE_TEXT, "DIR", NULL,
      "a shard goes to DIR/SHARD, a single --shard to DIR itself; empty or missing", NULL, true},
     {"database", VALUE_TEXT, "NAME", NULL, "of this database, when the repository has several",

@@ -77,6 +77,11 @@ void crypto_sha256(const void *data, size_t size, uint8_t ret_digest[SHA256_SIZE
     require(EVP_Digest(data, size, ret_digest, NULL, algorithm_sha256, NULL) == 1, "sha256");
 }
 
+void crypto_md5(const void *data, size_t size, uint8_t ret_digest[MD5_SIZE])
+{
+    require(EVP_Digest(data, size, ret_digest, NULL, EVP_md5(), NULL) == 1, "md5");
+}
+
 void crypto_hmac_sha256(const void *key, size_t key_size, const void *data, size_t size,
                         uint8_t ret_digest[SHA256_SIZE])
 {

@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #define SHA256_SIZE 32
+#define MD5_SIZE 16
 #define AES256_KEY_SIZE 32
 #define GCM_NONCE_SIZE 12
 #define GCM_TAG_SIZE 16
@@ -18,6 +19,8 @@
 
 void crypto_random(void *data, size_t size); // never fails: no randomness ends the program
 void crypto_sha256(const void *data, size_t size, uint8_t ret_digest[SHA256_SIZE]);
+void crypto_md5(const void *data, size_t size,
+                uint8_t ret_digest[MD5_SIZE]); // for protocols that ask for it, never for safety
 void crypto_hmac_sha256(const void *key, size_t key_size, const void *data, size_t size,
                         uint8_t ret_digest[SHA256_SIZE]);
 // HKDF-SHA256 (RFC 5869) with empty salt; `info` is the label.

@@ -2,6 +2,7 @@
 // libcurl as a transport only: no redirects, no retries, no decoding; the caller decides.
 #include "common/http_client.h"
 
+#include "common/clock.h"
 #include "common/limits.h"
 #include "common/memory.h"
 #include "common/text.h"
@@ -16,6 +17,9 @@
 #define CONNECT_TIMEOUT_MS 10000
 #define HEADERS_BYTES_MAX (64 * 1024)
 #define URL_SHOWN_BYTES 256
+#define STALL_BYTES_MIN 4096 // fewer in stall_ms are a stall
+#define TRANSFER_BUFFER_BYTES (256L * 1024)
+#define LARGE_BODY_BYTES (64 * 1024)
 
 struct HttpClient {
     CURL *curl; // keeps connections between requests
@@ -26,8 +30,13 @@ typedef struct Exchange {
     const HttpRequest *request;
     HttpResponse *response;
     CURL *curl;
+    size_t sent;             // of the body
+    int64_t window_ms;       // since when the bytes for stall_ms are counted
+    curl_off_t window_bytes; // and how many there were then
+    bool is_answered;        // on_answer was called
     bool is_ended_by_caller;
     bool is_too_large;
+    bool is_stalled;
 } Exchange;
 
 static pthread_once_t curl_once = PTHREAD_ONCE_INIT;
@@ -107,14 +116,41 @@ static size_t on_header(char *data, size_t item_size, size_t count, void *contex
     return size;
 }
 
+static void pace(Exchange *exchange, bool is_upload, size_t size)
+{
+    const HttpRequest *request = exchange->request;
+    if (request->pace != NULL && size > 0) {
+        int64_t before_ms = clock_monotonic_ms();
+        request->pace(request->pace_context, is_upload, size);
+        if (exchange->window_ms != 0) {
+            exchange->window_ms += clock_monotonic_ms() - before_ms;
+        }
+    }
+}
+
+// The caller's callbacks for a piece of a 2xx body.
+static bool hand_over(Exchange *exchange, const void *data, size_t size, int status)
+{
+    const HttpRequest *request = exchange->request;
+    if (!exchange->is_answered && request->on_answer != NULL) {
+        exchange->is_answered = true;
+        exchange->response->status = status;
+        if (!request->on_answer(request->context, exchange->response)) {
+            return false;
+        }
+    }
+    return request->on_data(request->context, data, size);
+}
+
 static size_t on_body(char *data, size_t item_size, size_t count, void *context)
 {
     Exchange *exchange = context;
     size_t size = item_size * count;
     long status = 0;
     (void)curl_easy_getinfo(exchange->curl, CURLINFO_RESPONSE_CODE, &status); // cannot fail here
+    pace(exchange, false, size);
     if (exchange->request->on_data != NULL && status >= 200 && status < 300) {
-        if (!exchange->request->on_data(exchange->request->context, data, size)) {
+        if (!hand_over(exchange, data, size, (int)status)) {
             exchange->is_ended_by_caller = true;
             return 0;
         }
@@ -125,6 +161,53 @@ static size_t on_body(char *data, size_t item_size, size_t count, void *context)
         return 0;
     }
     return size;
+}
+
+static size_t on_upload(char *data, size_t item_size, size_t count, void *context)
+{
+    Exchange *exchange = context;
+    const HttpRequest *request = exchange->request;
+    size_t size = MIN(item_size * count, request->body_size - exchange->sent);
+    pace(exchange, true, size);
+    if (size > 0) {
+        memcpy(data, (const char *)request->body + exchange->sent, size);
+    }
+    exchange->sent += size;
+    return size;
+}
+
+// libcurl sends a body again when a connection that it kept turns out to be closed.
+static int on_seek(void *context, curl_off_t offset, int origin)
+{
+    Exchange *exchange = context;
+    if (origin != SEEK_SET || offset < 0 || (uint64_t)offset > exchange->request->body_size) {
+        return CURL_SEEKFUNC_FAIL;
+    }
+    exchange->sent = (size_t)offset;
+    return CURL_SEEKFUNC_OK;
+}
+
+// At least once a second. Not 0 ends the transfer.
+static int on_progress(void *context, curl_off_t download_total, curl_off_t downloaded,
+                       curl_off_t upload_total, curl_off_t uploaded)
+{
+    (void)download_total;
+    (void)upload_total;
+    Exchange *exchange = context;
+    const HttpRequest *request = exchange->request;
+    if (request->is_canceled != NULL && atomic_load(request->is_canceled)) {
+        return 1;
+    }
+    int64_t now_ms = clock_monotonic_ms();
+    curl_off_t bytes = downloaded + uploaded;
+    if (exchange->window_ms == 0 || bytes < exchange->window_bytes ||
+        bytes - exchange->window_bytes >= STALL_BYTES_MIN) {
+        exchange->window_ms = now_ms;
+        exchange->window_bytes = bytes;
+    }
+    exchange->is_stalled =
+        request->stall_ms > 0 && now_ms - exchange->window_ms > request->stall_ms;
+    return exchange->is_stalled ? 1 : 0;
 }
 
 static void headers_freep(struct curl_slist **headers)
@@ -178,20 +261,71 @@ static bool is_loopback(const char *url)
            (text_has_prefix(host, "localhost") && strchr(":/", host[9]) != NULL);
 }
 
-static CURLcode set_method(CURL *curl, const HttpRequest *request)
+static CURLcode set_upload(CURL *curl, Exchange *exchange)
 {
+    SET_OPTION(curl, CURLOPT_POST, 1L);
+    SET_OPTION(curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)exchange->request->body_size);
+    SET_OPTION(curl, CURLOPT_READFUNCTION, on_upload);
+    SET_OPTION(curl, CURLOPT_READDATA, exchange);
+    SET_OPTION(curl, CURLOPT_SEEKFUNCTION, on_seek);
+    SET_OPTION(curl, CURLOPT_SEEKDATA, exchange);
+    if (exchange->request->body_size > LARGE_BODY_BYTES) {
+        SET_OPTION(curl, CURLOPT_UPLOAD_BUFFERSIZE, TRANSFER_BUFFER_BYTES);
+    }
+    return CURLE_OK;
+}
+
+static CURLcode set_method(CURL *curl, Exchange *exchange)
+{
+    const HttpRequest *request = exchange->request;
     bool has_body = request->body_size > 0 || strcmp(request->method, "POST") == 0 ||
                     strcmp(request->method, "PUT") == 0 || strcmp(request->method, "PATCH") == 0;
     if (strcmp(request->method, "HEAD") == 0) {
         SET_OPTION(curl, CURLOPT_NOBODY, 1L);
     } else if (has_body) {
-        SET_OPTION(curl, CURLOPT_POST, 1L);
-        SET_OPTION(curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)request->body_size);
-        SET_OPTION(curl, CURLOPT_POSTFIELDS, request->body_size > 0 ? request->body : "");
+        CURLcode result = set_upload(curl, exchange);
+        if (result != CURLE_OK) {
+            return result;
+        }
     } else {
         SET_OPTION(curl, CURLOPT_HTTPGET, 1L);
     }
     SET_OPTION(curl, CURLOPT_CUSTOMREQUEST, request->method);
+    return CURLE_OK;
+}
+
+static CURLcode set_trust(CURL *curl, const HttpRequest *request)
+{
+    SET_OPTION(curl, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
+    if (request->ca_path != NULL) {
+        SET_OPTION(curl, CURLOPT_CAINFO, request->ca_path);
+    }
+    if (request->ca_pem != NULL) {
+        union {
+            const char *in;
+            void *out;
+        } text = {.in = request->ca_pem}; // copied by libcurl, never written through
+        struct curl_blob blob = {
+            .data = text.out, .len = strlen(request->ca_pem), .flags = CURL_BLOB_COPY};
+        SET_OPTION(curl, CURLOPT_CAINFO_BLOB, &blob);
+        SET_OPTION(curl, CURLOPT_CAPATH, NULL); // instead of the system's, not beside them
+    }
+    return CURLE_OK;
+}
+
+static CURLcode set_transfer(Exchange *exchange)
+{
+    CURL *curl = exchange->curl;
+    SET_OPTION(curl, CURLOPT_HEADERFUNCTION, on_header);
+    SET_OPTION(curl, CURLOPT_HEADERDATA, exchange);
+    SET_OPTION(curl, CURLOPT_WRITEFUNCTION, on_body);
+    SET_OPTION(curl, CURLOPT_WRITEDATA, exchange);
+    SET_OPTION(curl, CURLOPT_NOPROGRESS, 0L);
+    SET_OPTION(curl, CURLOPT_XFERINFOFUNCTION, on_progress);
+    SET_OPTION(curl, CURLOPT_XFERINFODATA, exchange);
+    if (exchange->request->on_data != NULL) {
+        SET_OPTION(curl, CURLOPT_BUFFERSIZE, TRANSFER_BUFFER_BYTES);
+    }
     return CURLE_OK;
 }
 
@@ -211,26 +345,21 @@ static CURLcode set_options(Exchange *exchange, struct curl_slist *headers, char
     SET_OPTION(curl, CURLOPT_HTTPHEADER, headers);
     SET_OPTION(curl, CURLOPT_PATH_AS_IS,
                1L); // object keys may hold dots; signatures cover the path as it is
-    SET_OPTION(curl, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
+    SET_OPTION(curl, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
     SET_OPTION(curl, CURLOPT_TCP_KEEPALIVE, 1L);
-    SET_OPTION(curl, CURLOPT_HEADERFUNCTION, on_header);
-    SET_OPTION(curl, CURLOPT_HEADERDATA, exchange);
-    SET_OPTION(curl, CURLOPT_WRITEFUNCTION, on_body);
-    SET_OPTION(curl, CURLOPT_WRITEDATA, exchange);
     long timeout_ms = (long)request->timeout_ms;
     SET_OPTION(curl, CURLOPT_TIMEOUT_MS, timeout_ms);
     SET_OPTION(curl, CURLOPT_CONNECTTIMEOUT_MS,
                timeout_ms > 0 ? MIN(timeout_ms, (long)CONNECT_TIMEOUT_MS) : CONNECT_TIMEOUT_MS);
-    if (request->ca_path != NULL) {
-        SET_OPTION(curl, CURLOPT_CAINFO, request->ca_path);
-    }
     if (request->unix_socket != NULL) {
         SET_OPTION(curl, CURLOPT_UNIX_SOCKET_PATH, request->unix_socket);
     }
-    if (request->unix_socket != NULL || is_loopback(request->url)) {
+    if (request->is_direct || request->unix_socket != NULL || is_loopback(request->url)) {
         SET_OPTION(curl, CURLOPT_NOPROXY, "*"); // a proxy has another loopback
     }
-    return set_method(curl, request);
+    CURLcode result = set_trust(curl, request);
+    result = result == CURLE_OK ? set_transfer(exchange) : result;
+    return result == CURLE_OK ? set_method(curl, exchange) : result;
 }
 
 // Without query and user: they may hold signatures and passwords.
@@ -258,8 +387,15 @@ static Status explain(const Exchange *exchange, CURLcode result, const char *mes
     show_url(request->url, url);
     const char *cause = message[0] != '\0' ? message : curl_easy_strerror(result);
     if (exchange->is_too_large) {
-        return error_set(error, REASON_EXHAUSTED, "%s %s: the answer is larger than %d bytes",
-                         request->method, url, LIMIT_HTTP_RESPONSE_BYTES);
+        return error_set(error, REASON_EXHAUSTED, "%s %s: the answer is larger than %zu bytes",
+                         request->method, url, exchange->response->body.size_max);
+    }
+    if (result == CURLE_ABORTED_BY_CALLBACK && exchange->is_stalled) {
+        return error_set(error, REASON_UNAVAILABLE, "%s %s: the transfer stalled for %lld ms",
+                         request->method, url, (long long)request->stall_ms);
+    }
+    if (result == CURLE_ABORTED_BY_CALLBACK) {
+        return error_set(error, REASON_CANCELED, "%s %s: canceled", request->method, url);
     }
     curl_off_t connect_time = 0;
     (void)curl_easy_getinfo(exchange->curl, CURLINFO_CONNECT_TIME_T, &connect_time); // 0 will do
@@ -273,8 +409,11 @@ static Status explain(const Exchange *exchange, CURLcode result, const char *mes
         error_set(error, REASON_INVALID, "'%s' is not a URL we can use", url);
         return error_hint(error, "give a URL such as https://host:port/path");
     }
-    error_set(error, REASON_UNAVAILABLE, "%s %s: %s", request->method, url, cause);
-    if (result == CURLE_PEER_FAILED_VERIFICATION || result == CURLE_SSL_CACERT_BADFILE) {
+    bool is_untrusted =
+        result == CURLE_PEER_FAILED_VERIFICATION || result == CURLE_SSL_CACERT_BADFILE;
+    error_set(error, is_untrusted ? REASON_ENDPOINT_UNTRUSTED : REASON_UNAVAILABLE, "%s %s: %s",
+              request->method, url, cause);
+    if (is_untrusted) {
         return error_hint(
             error, "the server's certificate is not trusted: check the CA file and the host name");
     }
@@ -303,7 +442,8 @@ Status http_client_send(HttpClient *client, const HttpRequest *request, HttpResp
     assert(request->url != NULL);
     CLEANUP(http_response_done) HttpResponse response = {0};
     buffer_init(&response.headers, HEADERS_BYTES_MAX);
-    buffer_init(&response.body, LIMIT_HTTP_RESPONSE_BYTES);
+    buffer_init(&response.body, request->response_bytes_max > 0 ? request->response_bytes_max
+                                                                : LIMIT_HTTP_RESPONSE_BYTES);
     Exchange exchange = {.request = request, .response = &response, .curl = client->curl};
     char message[CURL_ERROR_SIZE] = "";
     curl_easy_reset(client->curl);

@@ -81,7 +81,7 @@ static Status start_service(Server *server, const ServerOptions *options, const 
 static Status start_agents(Server *server, const ServerOptions *options, const char *server_id,
                            Error *error)
 {
-    server->repositories = repository_cache_new(storage_open);
+    server->repositories = repository_cache_new(storage_open, &server->identity.secret_key);
     AgentSessionsOptions sessions = {.store = server->store,
                                      .server_id = server_id,
                                      .secret_key = &server->identity.secret_key,

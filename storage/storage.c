@@ -13,6 +13,8 @@
 
 #define LIST_LIMIT_MAX 1000
 
+static const StorageWriteOptions write_defaults = {.is_create_only = false};
+
 static bool is_key_byte(char byte)
 {
     return (byte >= 'a' && byte <= 'z') || (byte >= 'A' && byte <= 'Z') ||
@@ -104,11 +106,10 @@ static void writer_unlink(StorageWriter *writer)
 Status storage_writer_open(Storage *storage, const char *key, const StorageWriteOptions *options,
                            StorageWriter **ret_writer, Error *error)
 {
-    static const StorageWriteOptions defaults = {.is_create_only = false};
     RETURN_IF_ERROR(check_key(key, error));
     StorageWriter *writer = NULL;
     RETURN_IF_ERROR(storage->operations->open_writer(
-        storage, key, options != NULL ? options : &defaults, &writer, error));
+        storage, key, options != NULL ? options : &write_defaults, &writer, error));
     assert(writer != NULL);
     writer->storage = storage;
     pthread_mutex_lock(&storage->mutex);
@@ -176,6 +177,11 @@ void storage_reader_close(StorageReader *reader)
 Status storage_put(Storage *storage, const char *key, const void *data, size_t size,
                    const StorageWriteOptions *options, Error *error)
 {
+    if (storage->operations->put != NULL) {
+        RETURN_IF_ERROR(check_key(key, error));
+        return storage->operations->put(storage, key, data, size,
+                                        options != NULL ? options : &write_defaults, error);
+    }
     StorageWriter *writer = NULL;
     RETURN_IF_ERROR(storage_writer_open(storage, key, options, &writer, error));
     Status status = storage_writer_write(writer, data, size, error);
@@ -203,6 +209,21 @@ static Status read_fully(StorageReader *reader, uint8_t *data, size_t size, size
     return STATUS_OK;
 }
 
+// At most `size` bytes at `offset`, fewer only at the object's end.
+static Status read_range(Storage *storage, const char *key, int64_t offset, void *data, size_t size,
+                         size_t *ret_size, Error *error)
+{
+    if (storage->operations->read_range != NULL && size > 0) {
+        RETURN_IF_ERROR(check_key(key, error));
+        return storage->operations->read_range(storage, key, offset, data, size, ret_size, error);
+    }
+    StorageReader *reader = NULL;
+    RETURN_IF_ERROR(storage_reader_open(storage, key, offset, (int64_t)size, &reader, error));
+    Status status = read_fully(reader, data, size, ret_size, error);
+    storage_reader_close(reader);
+    return status;
+}
+
 Status storage_get(Storage *storage, const char *key, size_t size_max, Arena *arena,
                    uint8_t **ret_data, size_t *ret_size, Error *error)
 {
@@ -214,12 +235,10 @@ Status storage_get(Storage *storage, const char *key, size_t size_max, Arena *ar
     }
     size_t size = (size_t)object.size_bytes;
     uint8_t *data = arena_alloc(arena, size + 1); // a NUL follows, so that text can be used as text
-    StorageReader *reader = NULL;
-    RETURN_IF_ERROR(storage_reader_open(storage, key, 0, object.size_bytes, &reader, error));
     size_t done = 0;
-    Status status = read_fully(reader, data, size, &done, error);
-    storage_reader_close(reader);
-    RETURN_IF_ERROR(status);
+    if (size > 0) {
+        RETURN_IF_ERROR(read_range(storage, key, 0, data, size, &done, error));
+    }
     *ret_data = data;
     *ret_size = done;
     return STATUS_OK;
@@ -228,12 +247,8 @@ Status storage_get(Storage *storage, const char *key, size_t size_max, Arena *ar
 Status storage_get_range(Storage *storage, const char *key, int64_t offset, size_t length,
                          void *data, Error *error)
 {
-    StorageReader *reader = NULL;
-    RETURN_IF_ERROR(storage_reader_open(storage, key, offset, (int64_t)length, &reader, error));
     size_t done = 0;
-    Status status = read_fully(reader, data, length, &done, error);
-    storage_reader_close(reader);
-    RETURN_IF_ERROR(status);
+    RETURN_IF_ERROR(read_range(storage, key, offset, data, length, &done, error));
     if (done != length) {
         return error_set(
             error, REASON_OBJECT_CORRUPT, "object '%s' ends at byte %lld where %lld were expected",
@@ -322,15 +337,21 @@ Status storage_remove_stale(Storage *storage, int64_t *ret_removed_count, Error 
     return storage->operations->remove_stale(storage, ret_removed_count, error);
 }
 
-Status storage_open(const char *location, Storage **ret_storage, Error *error)
+Status storage_open(const StorageOptions *options, Storage **ret_storage, Error *error)
 {
-    if (text_has_prefix(location, "file:///")) {
-        return storage_filesystem_new(location + strlen("file://"), ret_storage, error);
+    StorageLocation location;
+    RETURN_IF_ERROR(storage_options_check(options, error));
+    RETURN_IF_ERROR(storage_location_parse(options->location, &location, error));
+    const char *path = options->location;
+    switch (location.scheme) {
+    case STORAGE_SCHEME_FILE:
+        path += text_has_prefix(path, "file://") ? strlen("file://") : 0;
+        return storage_filesystem_new(path, ret_storage, error);
+    case STORAGE_SCHEME_S3:
+        return storage_s3_new(options, ret_storage, error);
+    case STORAGE_SCHEME_GS:
+        break;
     }
-    if (location[0] == '/') {
-        return storage_filesystem_new(location, ret_storage, error);
-    }
-    error_set(error, REASON_INVALID, "'%.200s' is not a location of a repository", location);
-    return error_hint(error, "use an absolute path or file:///absolute/path; other kinds of "
-                             "storage are not there yet");
+    error_set(error, REASON_UNIMPLEMENTED, "'%.200s' is of a kind that is not there yet", path);
+    return error_hint(error, "use file:///absolute/path or s3://bucket/prefix");
 }

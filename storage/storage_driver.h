@@ -40,6 +40,13 @@ typedef struct StorageOperations {
     // for a lack of rights, which is REASON_FORBIDDEN and does not go away by waiting.
     Status (*remove)(Storage *storage, const char *key, Error *error);
 
+    // Optional (NULL: through a writer, a reader). put takes a whole object from memory; read_range
+    // reads at most `size` > 0 bytes into `data`, fewer only at the object's end. Missing key:
+    // REASON_NOT_FOUND.
+    Status (*put)(Storage *storage, const char *key, const void *data, size_t size,
+                  const StorageWriteOptions *options, Error *error);
+    Status (*read_range)(Storage *storage, const char *key, int64_t offset, void *data, size_t size,
+                         size_t *ret_size, Error *error);
     // Optional (NULL: one call of remove for each). At most STORAGE_REMOVE_COUNT_MAX; is_locked is
     // false at first.
     Status (*remove_many)(Storage *storage, StorageRemoval *removals, size_t count, Error *error);

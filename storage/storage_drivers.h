@@ -4,12 +4,15 @@
 #pragma once
 
 #include "storage/storage.h"
+#include "storage/storage_options.h"
 
-// "file:///absolute/path" or "/absolute/path". Opening creates nothing. A location of another
-// scheme is REASON_INVALID and says which schemes there are.
-Status storage_open(const char *location, Storage **ret_storage, Error *error);
+// Opens the store at options->location. Opening creates nothing and asks no server. Options that do
+// not fit are REASON_INVALID (storage_options_check).
+Status storage_open(const StorageOptions *options, Storage **ret_storage, Error *error);
 
 Status storage_filesystem_new(const char *directory, Storage **ret_storage, Error *error);
+
+Status storage_s3_new(const StorageOptions *options, Storage **ret_storage, Error *error);
 
 // In memory, with faults and locks: the n-th call from now on (1 = the next) of any operation fails
 // once with REASON_UNAVAILABLE; 0: none. With is_lost_reply the operation takes effect and then

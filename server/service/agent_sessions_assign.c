@@ -46,6 +46,31 @@ static Status source_access(const AgentSessions *sessions, const AgentSource *so
     return STATUS_OK;
 }
 
+// Where the objects are, and what opens the store.
+static Status store_access(const AgentSessions *sessions, const RepositoryAddress *address,
+                           Arena *arena, Holdfast__V1__RepositoryAccess *access, Error *error)
+{
+    CLEANUP(secret_done) Secret secret = {0};
+    access->location = text_of(arena, address->location);
+    if (address->object_store != NULL) {
+        CLEANUP(json_freep) Json *json = NULL;
+        ProtobufCMessage *message = NULL;
+        RETURN_IF_ERROR(
+            json_parse(address->object_store, strlen(address->object_store), &json, error));
+        RETURN_IF_ERROR(message_from_json(arena, &holdfast__v1__object_store__descriptor, json,
+                                          &message, error));
+        access->object_store = (void *)message;
+    }
+    if (address->credential_id != NULL) {
+        RETURN_IF_ERROR(credential_unseal(sessions->options.secret_key, address->credential_id,
+                                          address->secret_sealed, address->secret_sealed_size,
+                                          &secret, error));
+        access->access_key_id = text_of(arena, address->access_key_id);
+        access->secret_key = text_of(arena, secret_text(&secret));
+    }
+    return STATUS_OK;
+}
+
 // With a manifest, the data key that it is sealed with; a seed ("") gets the database's newest.
 static Status repository_access(const AgentSessions *sessions, const AgentRepository *place,
                                 const char *database_id, const char *shard_id,
@@ -54,7 +79,7 @@ static Status repository_access(const AgentSessions *sessions, const AgentReposi
 {
     Repository *repository = NULL;
     CLEANUP(data_key_done) DataKey key = {0};
-    RETURN_IF_ERROR(repository_cache_get(sessions->options.repositories, place->id, place->location,
+    RETURN_IF_ERROR(repository_cache_get(sessions->options.repositories, place->id, &place->address,
                                          place->key_file, &repository, error));
     if (manifest_id[0] == '\0') {
         RETURN_IF_ERROR(repository_data_key(repository, database_id, true, &key, error));
@@ -64,7 +89,7 @@ static Status repository_access(const AgentSessions *sessions, const AgentReposi
     }
     Holdfast__V1__RepositoryAccess *access =
         (void *)message_new(arena, &holdfast__v1__repository_access__descriptor);
-    access->location = text_of(arena, place->location);
+    RETURN_IF_ERROR(store_access(sessions, &place->address, arena, access, error));
     access->key_id = text_of(arena, key.id);
     access->data_key.data = arena_copy(arena, key.bytes.data, key.bytes.size);
     access->data_key.len = key.bytes.size;

@@ -16,6 +16,7 @@
 typedef struct Service Service;
 typedef struct ServiceClaim ServiceClaim;
 typedef struct Storage Storage;
+typedef struct StorageOptions StorageOptions;
 typedef struct Store Store;
 
 typedef enum Role { ROLE_NONE, ROLE_VIEWER, ROLE_OPERATOR, ROLE_ADMIN } Role;
@@ -27,8 +28,8 @@ typedef struct ServiceOptions {
     const Secret *secret_key;  // seals credentials at rest; borrowed
     const char *agent_program; // holdfast-agent, run as a child for probes
     int64_t idempotency_keep_ms;
-    // How a location becomes a Storage: composition code knows the drivers.
-    Status (*open_storage)(const char *location, Storage **ret_storage, Error *error);
+    // How options become a Storage: composition code knows the drivers.
+    Status (*open_storage)(const StorageOptions *options, Storage **ret_storage, Error *error);
 } ServiceOptions;
 
 // One request, whichever face it came through.

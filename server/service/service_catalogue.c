@@ -5,7 +5,7 @@
 #include "common/message_json.h"
 #include "common/text.h"
 #include "repository/repository.h"
-#include "server/service/service_internal.h"
+#include "server/service/service_repository.h"
 #include "server/store/store_catalogue.h"
 #include "server/store/store_event.h"
 #include "server/store/store_repository.h"
@@ -172,7 +172,7 @@ static Status open_repository(Import *import, const char *name, Error *error)
     import->repository_row_id = store_value(&rows, 0, "id");
     RETURN_IF_ERROR(key_wrapper_open(store_value(&rows, 0, "key_file"), &wrapper, error));
     RETURN_IF_ERROR(
-        import->service->open_storage(store_value(&rows, 0, "location"), &storage, error));
+        repository_storage_open(import->service, import->repository_row_id, &storage, error));
     return repository_open(storage, TAKE_PTR(wrapper), &import->repository, error);
 }
 

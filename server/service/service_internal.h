@@ -20,7 +20,7 @@ struct Service {
     bool is_embedded;
     int64_t idempotency_keep_ms;
     int64_t started_us;
-    Status (*open_storage)(const char *location, Storage **ret_storage, Error *error);
+    Status (*open_storage)(const StorageOptions *options, Storage **ret_storage, Error *error);
     const Secret *secret_key;          // borrowed
     uint8_t page_key[AES256_KEY_SIZE]; // signs page tokens
     TimeZones *time_zones;

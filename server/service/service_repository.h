@@ -8,3 +8,7 @@
 // tries to open it. Errors have the field.
 Status repository_key_prepare(const char *field, const char *location, bool may_create,
                               Error *error);
+
+// The store of the row with this id, with its options and credential.
+Status repository_storage_open(Service *service, const char *id, Storage **ret_storage,
+                               Error *error);

@@ -13,7 +13,7 @@
 
 // What is needed of a repository while no transaction is open.
 typedef struct Place {
-    const char *id, *location, *key_file, *previous_key_file, *etag;
+    const char *id, *key_file, *previous_key_file, *etag;
 } Place;
 
 static Status read_place(Service *service, ServiceCall *call, const char *name, Place *ret_place,
@@ -25,7 +25,6 @@ static Status read_place(Service *service, ServiceCall *call, const char *name, 
     RETURN_IF_ERROR(store_begin(service->store, &transaction, error));
     RETURN_IF_ERROR(store_repository_get(transaction, call->arena, name, false, &rows, error));
     *ret_place = (Place){.id = store_value(&rows, 0, "id"),
-                         .location = store_value(&rows, 0, "location"),
                          .key_file = store_value(&rows, 0, "key_file"),
                          .previous_key_file = store_value(&rows, 0, "previous_key_file"),
                          .etag = store_value(&rows, 0, "etag")};
@@ -38,7 +37,7 @@ static Status open_place(Service *service, const Place *place, Repository **ret_
     CLEANUP(key_wrapper_freep) KeyWrapper *wrapper = NULL;
     Storage *storage = NULL;
     RETURN_IF_ERROR(key_wrapper_open(place->key_file, &wrapper, error));
-    RETURN_IF_ERROR(service->open_storage(place->location, &storage, error));
+    RETURN_IF_ERROR(repository_storage_open(service, place->id, &storage, error));
     return repository_open(storage, TAKE_PTR(wrapper), ret_repository, error);
 }
 
@@ -54,7 +53,7 @@ static Status strike_off(Service *service, const Place *place, const char *old_k
     RotateResult result = {0};
     RETURN_IF_ERROR(key_wrapper_open(old_key_file, &from, error));
     RETURN_IF_ERROR(key_wrapper_open(new_key_file, &to, error));
-    RETURN_IF_ERROR(service->open_storage(place->location, &storage, error));
+    RETURN_IF_ERROR(repository_storage_open(service, place->id, &storage, error));
     return repository_remove_wrapping_key(storage, from, to, &result, error);
 }
 
@@ -70,7 +69,7 @@ static Status add_key(Service *service, ServiceCall *call, const Place *place,
     char etag[17];
     RETURN_IF_ERROR(key_wrapper_open(place->key_file, &from, error));
     RETURN_IF_ERROR(key_wrapper_open(new_key_file, &to, error));
-    RETURN_IF_ERROR(service->open_storage(place->location, &storage, error));
+    RETURN_IF_ERROR(repository_storage_open(service, place->id, &storage, error));
     RETURN_IF_ERROR(repository_add_wrapping_key(storage, from, to, &result, error));
     service_new_etag(etag);
     RETURN_IF_ERROR(store_begin(service->store, &transaction, error));

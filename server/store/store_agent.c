@@ -138,11 +138,11 @@ static AgentSource source_of(const StoreRows *rows, Arena *arena)
     return source;
 }
 
-static AgentRepository repository_of(const StoreRows *rows)
+static AgentRepository repository_of(const StoreRows *rows, Arena *arena)
 {
     return (AgentRepository){.id = store_value(rows, 0, "repository_id"),
-                             .location = store_value(rows, 0, "location"),
-                             .key_file = store_value(rows, 0, "key_file")};
+                             .key_file = store_value(rows, 0, "key_file"),
+                             .address = store_repository_address(rows, 0, arena)};
 }
 
 Status store_agent_backup_assignment(StoreTransaction *transaction, Arena *arena,
@@ -151,26 +151,27 @@ Status store_agent_backup_assignment(StoreTransaction *transaction, Arena *arena
 {
     StoreRows rows;
     *ret_row = NULL;
-    RETURN_IF_ERROR(store_query(
-        transaction, arena,
-        "SELECT a.id AS attempt_id, b.id AS backup_id,"
-        " sb.id AS shard_backup_id, d.id AS database_id,"
-        " d.name AS database_name, s.id AS shard_id, s.name AS shard_name, a.epoch, "
-        "sb.generation," SOURCE_COLUMNS ", r.id AS repository_id, r.location, r.key_file,"
-        " coalesce(p.manifest_id, '') AS parent_manifest_id,"
-        " coalesce(p.manifest_digest, '') AS parent_manifest_digest,"
-        // A backup by hand is checked as often as a policy's by default.
-        " d.reads_everything OR sb.generation % coalesce(po.full_read_every, 10) = 0"
-        " AS reads_everything"
-        " FROM attempts a JOIN shard_backups sb ON sb.id = a.shard_backup_id"
-        " JOIN backups b ON b.id = sb.backup_id JOIN shards s ON s.id = a.shard_id"
-        " JOIN databases d ON d.id = b.database_id JOIN credentials c"
-        " ON c.id = s.source_credential_id"
-        " JOIN repositories r ON r.id = b.repository_id"
-        " LEFT JOIN shard_backups p ON p.id = a.parent_id"
-        " LEFT JOIN policies po ON po.id = b.policy_id"
-        " WHERE a.id = $1 AND a.state = 'running'",
-        STORE_PARAMETERS(attempt_id), &rows, error));
+    RETURN_IF_ERROR(
+        store_query(transaction, arena,
+                    "SELECT a.id AS attempt_id, b.id AS backup_id,"
+                    " sb.id AS shard_backup_id, d.id AS database_id,"
+                    " d.name AS database_name, s.id AS shard_id, s.name AS shard_name, a.epoch, "
+                    "sb.generation," SOURCE_COLUMNS
+                    ", r.id AS repository_id, r.key_file," REPOSITORY_ADDRESS_COLUMNS ","
+                    " coalesce(p.manifest_id, '') AS parent_manifest_id,"
+                    " coalesce(p.manifest_digest, '') AS parent_manifest_digest,"
+                    // A backup by hand is checked as often as a policy's by default.
+                    " d.reads_everything OR sb.generation % coalesce(po.full_read_every, 10) = 0"
+                    " AS reads_everything"
+                    " FROM attempts a JOIN shard_backups sb ON sb.id = a.shard_backup_id"
+                    " JOIN backups b ON b.id = sb.backup_id JOIN shards s ON s.id = a.shard_id"
+                    " JOIN databases d ON d.id = b.database_id JOIN credentials c"
+                    " ON c.id = s.source_credential_id"
+                    " JOIN repositories r ON r.id = b.repository_id"
+                    " LEFT JOIN shard_backups p ON p.id = a.parent_id"
+                    " LEFT JOIN policies po ON po.id = b.policy_id"
+                    " WHERE a.id = $1 AND a.state = 'running'",
+                    STORE_PARAMETERS(attempt_id), &rows, error));
     if (rows.count == 0) {
         return STATUS_OK;
     }
@@ -187,7 +188,7 @@ Status store_agent_backup_assignment(StoreTransaction *transaction, Arena *arena
         .generation = (int)store_integer(&rows, 0, "generation", 0),
         .reads_everything = store_boolean(&rows, 0, "reads_everything"),
         .source = source_of(&rows, arena),
-        .repository = repository_of(&rows),
+        .repository = repository_of(&rows, arena),
         .parent_manifest_id = store_value(&rows, 0, "parent_manifest_id"),
         .parent_manifest_digest = store_value(&rows, 0, "parent_manifest_digest"),
     };
@@ -220,13 +221,13 @@ Status store_agent_restore_assignment(StoreTransaction *transaction, Arena *aren
     *ret_row = NULL;
     RETURN_IF_ERROR(store_query(
         transaction, arena,
-        "SELECT r.id AS restore_id, rs.id AS restore_shard_id, r.database_id, rs.shard_id,"
-        " s.name AS shard_name, d.engine, rs.directory, rs.port, p.id AS repository_id, p.location,"
-        " p.key_file, sb.manifest_id, sb.manifest_digest"
-        " FROM restore_shards rs JOIN restores r ON r.id = rs.restore_id"
-        " JOIN shards s ON s.id = rs.shard_id JOIN databases d ON d.id = r.database_id"
+        "SELECT t.id AS restore_id, rs.id AS restore_shard_id, t.database_id, rs.shard_id,"
+        " s.name AS shard_name, d.engine, rs.directory, rs.port, r.id AS repository_id,"
+        " r.key_file," REPOSITORY_ADDRESS_COLUMNS ", sb.manifest_id, sb.manifest_digest"
+        " FROM restore_shards rs JOIN restores t ON t.id = rs.restore_id"
+        " JOIN shards s ON s.id = rs.shard_id JOIN databases d ON d.id = t.database_id"
         " JOIN shard_backups sb ON sb.id = rs.shard_backup_id JOIN backups b ON b.id = sb.backup_id"
-        " JOIN repositories p ON p.id = b.repository_id"
+        " JOIN repositories r ON r.id = b.repository_id"
         " WHERE rs.id = $1 AND rs.state IN ('pending', 'running', 'serving')",
         STORE_PARAMETERS(restore_shard_id), &rows, error));
     if (rows.count == 0) {
@@ -242,7 +243,7 @@ Status store_agent_restore_assignment(StoreTransaction *transaction, Arena *aren
         .engine = store_value(&rows, 0, "engine"),
         .directory = store_value(&rows, 0, "directory"),
         .port = (int)store_integer(&rows, 0, "port", 0),
-        .repository = repository_of(&rows),
+        .repository = repository_of(&rows, arena),
         .manifest_id = store_value(&rows, 0, "manifest_id"),
         .manifest_digest = store_value(&rows, 0, "manifest_digest"),
     };

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "server/store/store.h"
+#include "server/store/store_repository.h"
 
 // --- joining ---
 typedef struct AgentJoinRow {
@@ -50,7 +51,8 @@ typedef struct AgentSource {
     bool is_shard_deleted;
 } AgentSource;
 typedef struct AgentRepository {
-    const char *id, *location, *key_file;
+    const char *id, *key_file;
+    RepositoryAddress address;
 } AgentRepository;
 typedef struct BackupAssignmentRow {
     const char *attempt_id, *backup_id, *shard_backup_id;

@@ -86,6 +86,15 @@ Status store_credential_delete(StoreTransaction *transaction, Arena *arena, cons
         return error_hint(error, is_alive ? "give the shard another credential first"
                                           : "try again in a minute");
     }
+    RETURN_IF_ERROR(store_query(transaction, arena,
+                                "SELECT name FROM repositories WHERE credential_id = $1 LIMIT 1",
+                                STORE_PARAMETERS(id), &rows, error));
+    if (rows.count > 0) {
+        error_set(error, REASON_IN_USE, "repository '%s' uses credential '%s'",
+                  store_value(&rows, 0, "name"), name);
+        return error_hint(error, "delete the repository first, or change the credential's "
+                                 "username and password");
+    }
     RETURN_IF_ERROR(store_execute(transaction, arena,
                                   "UPDATE shards SET source_credential_id = NULL "
                                   "WHERE source_credential_id = $1 AND deleted_at IS NOT NULL",

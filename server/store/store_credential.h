@@ -19,7 +19,7 @@ Status store_credential_list(StoreTransaction *transaction, Arena *arena, const 
                              StoreRows *ret_rows, Error *error);
 Status store_credential_update(StoreTransaction *transaction, Arena *arena,
                                const StoreCredential *credential, Error *error);
-// REASON_IN_USE while a shard, or cleaning up after a deleted one, needs it.
+// REASON_IN_USE while a repository, a shard, or cleaning up after a deleted one, needs it.
 Status store_credential_delete(StoreTransaction *transaction, Arena *arena, const char *id,
                                const char *name, Error *error);
 // Columns username, password_sealed. REASON_NOT_FOUND.

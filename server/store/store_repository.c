@@ -10,10 +10,15 @@
     "(SELECT sum(sb.stored_bytes) FROM backups b JOIN shard_backups sb ON sb.backup_id = b.id"     \
     " WHERE b.repository_id = r.id AND b.state IN ('pending', 'running')"                          \
     " AND sb.state = 'committed')"
+// An object store's options with the name of its credential, which is a reference of its own.
+#define OBJECT_STORE                                                                               \
+    "CASE WHEN r.object_store IS NOT NULL THEN r.object_store || jsonb_build_object("              \
+    "'credential', coalesce((SELECT c.name FROM credentials c WHERE c.id = r.credential_id), "     \
+    "'')) END AS object_store"
 #define VIEW                                                                                       \
     "SELECT r.id, r.name, r.location, r.key_file, r.previous_key_file,"                            \
     " r.key_fingerprint, r.created_at, r.etag,"                                                    \
-    " r.repository_id, r.name AS page_key_1,"                                                      \
+    " r.repository_id, " OBJECT_STORE ", r.name AS page_key_1,"                                    \
     " greatest(0, r.added_bytes + coalesce(" RUNNING_BYTES ", 0)::bigint - r.removed_bytes)"       \
     " AS stored_bytes FROM repositories r "
 
@@ -24,12 +29,13 @@ Status store_repository_add(StoreTransaction *transaction, Arena *arena,
     RETURN_IF_ERROR(
         store_query(transaction, arena,
                     "INSERT INTO repositories (id, name, location, key_file, "
-                    "key_fingerprint, repository_id, etag) "
-                    "VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING "
+                    "key_fingerprint, repository_id, etag, object_store, credential_id) "
+                    "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING "
                     "RETURNING id",
                     STORE_PARAMETERS(repository->id, repository->name, repository->location,
                                      repository->key_file, repository->key_fingerprint,
-                                     repository->repository_id, repository->etag),
+                                     repository->repository_id, repository->etag,
+                                     repository->object_store, repository->credential_id),
                     &rows, error));
     if (rows.count == 1) {
         return STATUS_OK;
@@ -48,6 +54,34 @@ Status store_repository_add(StoreTransaction *transaction, Arena *arena,
     }
     error_field(error, is_name ? "repository.name" : "repository.location");
     return error_hint(error, is_name ? "choose another name" : "use that repository");
+}
+
+RepositoryAddress store_repository_address(const StoreRows *rows, int row, Arena *arena)
+{
+    RepositoryAddress address = {.location = store_value(rows, row, "location"),
+                                 .object_store = store_value(rows, row, "object_store"),
+                                 .credential_id = store_value(rows, row, "store_credential_id"),
+                                 .access_key_id = store_value(rows, row, "store_access_key_id")};
+    if (address.credential_id != NULL) {
+        address.secret_sealed =
+            store_bytes(rows, row, "store_secret", arena, &address.secret_sealed_size);
+    }
+    return address;
+}
+
+Status store_repository_find_address(StoreTransaction *transaction, Arena *arena, const char *id,
+                                     RepositoryAddress *ret_address, Error *error)
+{
+    StoreRows rows;
+    RETURN_IF_ERROR(store_query(transaction, arena,
+                                "SELECT" REPOSITORY_ADDRESS_COLUMNS
+                                "FROM repositories r WHERE r.id = $1",
+                                STORE_PARAMETERS(id), &rows, error));
+    if (rows.count == 0) {
+        return error_set(error, REASON_NOT_FOUND, "the repository does not exist any more");
+    }
+    *ret_address = store_repository_address(&rows, 0, arena);
+    return STATUS_OK;
 }
 
 Status store_repository_get(StoreTransaction *transaction, Arena *arena, const char *name,
@@ -118,9 +152,10 @@ Status store_repository_delete(StoreTransaction *transaction, Arena *arena, cons
         return error_hint(error, "delete its backups first; they are gone when their state is "
                                  "'deleted'");
     }
-    return store_execute(transaction, arena,
-                         "UPDATE repositories SET deleted_at = now() WHERE id = $1",
-                         STORE_PARAMETERS(id), error);
+    return store_execute(
+        transaction, arena,
+        "UPDATE repositories SET deleted_at = now(), credential_id = NULL WHERE id = $1",
+        STORE_PARAMETERS(id), error);
 }
 
 Status store_repository_add_stored(StoreTransaction *transaction, Arena *arena, const char *id,

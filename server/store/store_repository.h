@@ -6,7 +6,28 @@
 
 typedef struct StoreRepository {
     const char *id, *name, *location, *key_file, *key_fingerprint, *repository_id, *etag;
+    const char *object_store;  // JSON, or NULL
+    const char *credential_id; // or NULL
 } StoreRepository;
+
+// Where a repository is and what opens the store: of the columns below, in a query whose
+// repositories are `r`.
+typedef struct RepositoryAddress {
+    const char *location;
+    const char *object_store;  // JSON, or NULL
+    const char *credential_id; // NULL: none, and then the rest is, too
+    const char *access_key_id;
+    const uint8_t *secret_sealed;
+    size_t secret_sealed_size;
+} RepositoryAddress;
+#define REPOSITORY_ADDRESS_COLUMNS                                                                 \
+    " r.location, r.object_store, r.credential_id AS store_credential_id,"                         \
+    " (SELECT username FROM credentials WHERE id = r.credential_id) AS store_access_key_id,"       \
+    " (SELECT password_sealed FROM credentials WHERE id = r.credential_id) AS store_secret "
+RepositoryAddress store_repository_address(const StoreRows *rows, int row, Arena *arena);
+// Of the row with this id, also of a deleted repository. REASON_NOT_FOUND.
+Status store_repository_find_address(StoreTransaction *transaction, Arena *arena, const char *id,
+                                     RepositoryAddress *ret_address, Error *error);
 
 // REASON_EXISTS (field) for a name or a location that is taken.
 Status store_repository_add(StoreTransaction *transaction, Arena *arena,

@@ -252,13 +252,14 @@ Status store_repository_place(StoreTransaction *transaction, Arena *arena,
 {
     StoreRows rows;
     RETURN_IF_ERROR(store_query(transaction, arena,
-                                "SELECT id, location, key_file FROM repositories WHERE id = $1",
+                                "SELECT r.id, r.key_file," REPOSITORY_ADDRESS_COLUMNS
+                                "FROM repositories r WHERE r.id = $1",
                                 STORE_PARAMETERS(repository_id), &rows, error));
     if (rows.count == 0) {
         return error_set(error, REASON_NOT_FOUND, "the repository does not exist any more");
     }
     *ret_place = (RepositoryPlace){.id = store_value(&rows, 0, "id"),
-                                   .location = store_value(&rows, 0, "location"),
-                                   .key_file = store_value(&rows, 0, "key_file")};
+                                   .key_file = store_value(&rows, 0, "key_file"),
+                                   .address = store_repository_address(&rows, 0, arena)};
     return STATUS_OK;
 }

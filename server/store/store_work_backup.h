@@ -4,6 +4,7 @@
 #pragma once
 
 #include "server/store/store.h"
+#include "server/store/store_repository.h"
 
 // One shard of a run with its newest attempt (attempt_id NULL: none yet) and that one's instance.
 // Ages are in milliseconds by the database's clock, -1: never.
@@ -95,7 +96,8 @@ Status store_backup_set_shards(StoreTransaction *transaction, Arena *arena, cons
                                SetShardRow **ret_shards, size_t *ret_count, Error *error);
 
 typedef struct RepositoryPlace {
-    const char *id, *location, *key_file;
+    const char *id, *key_file;
+    RepositoryAddress address;
 } RepositoryPlace;
 Status store_repository_place(StoreTransaction *transaction, Arena *arena,
                               const char *repository_id, RepositoryPlace *ret_place, Error *error);

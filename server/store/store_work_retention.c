@@ -26,17 +26,17 @@ Status store_retention_places(StoreTransaction *transaction, Arena *arena, const
                               RetentionPlace **ret_places, size_t *ret_count, Error *error)
 {
     StoreRows rows;
-    RETURN_IF_ERROR(
-        store_query(transaction, arena,
-                    "SELECT r.id, r.location, r.key_file FROM repositories r WHERE EXISTS"
-                    " (SELECT FROM backups b WHERE b.repository_id = r.id"
-                    "  AND b.database_id = $1) ORDER BY r.id",
-                    STORE_PARAMETERS(database_id), &rows, error));
+    RETURN_IF_ERROR(store_query(transaction, arena,
+                                "SELECT r.id, r.key_file," REPOSITORY_ADDRESS_COLUMNS
+                                "FROM repositories r WHERE EXISTS"
+                                " (SELECT FROM backups b WHERE b.repository_id = r.id"
+                                "  AND b.database_id = $1) ORDER BY r.id",
+                                STORE_PARAMETERS(database_id), &rows, error));
     RetentionPlace *places = arena_alloc_array(arena, (size_t)rows.count + 1, sizeof(*places));
     for (int i = 0; i < rows.count; i++) {
         places[i] = (RetentionPlace){.repository_id = store_value(&rows, i, "id"),
-                                     .location = store_value(&rows, i, "location"),
-                                     .key_file = store_value(&rows, i, "key_file")};
+                                     .key_file = store_value(&rows, i, "key_file"),
+                                     .address = store_repository_address(&rows, i, arena)};
     }
     *ret_places = places;
     *ret_count = (size_t)rows.count;

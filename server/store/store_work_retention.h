@@ -3,10 +3,12 @@
 #pragma once
 
 #include "server/store/store.h"
+#include "server/store/store_repository.h"
 
 // Repositories that hold, or may hold, something of a database.
 typedef struct RetentionPlace {
-    const char *repository_id, *location, *key_file;
+    const char *repository_id, *key_file;
+    RepositoryAddress address;
 } RetentionPlace;
 Status store_retention_places(StoreTransaction *transaction, Arena *arena, const char *database_id,
                               RetentionPlace **ret_places, size_t *ret_count, Error *error);

@@ -295,7 +295,7 @@ static Status write_set(const WorkStep *step, const BackupRun *run, Error *error
         store_repository_place(transaction, step->arena, run->repository_id, &place, error));
     RETURN_IF_ERROR(
         store_commit(&transaction, error)); // no transaction is open while objects are written
-    RETURN_IF_ERROR(repository_cache_get(step->options->repositories, place.id, place.location,
+    RETURN_IF_ERROR(repository_cache_get(step->options->repositories, place.id, &place.address,
                                          place.key_file, &repository, error));
     RETURN_IF_ERROR(repository_data_key(repository, run->database_id, false, &key, error));
     SetShard *shards = arena_alloc_array(step->arena, count + 1, sizeof(*shards));

@@ -230,7 +230,7 @@ static Status finish(const WorkStep *step, const Cleanup *cleanup, Error *error)
 static Status open_place(const WorkStep *step, Cleanup *cleanup, bool *ret_is_empty, Error *error)
 {
     RETURN_IF_ERROR(repository_cache_get(step->options->repositories, cleanup->place.repository_id,
-                                         cleanup->place.location, cleanup->place.key_file,
+                                         &cleanup->place.address, cleanup->place.key_file,
                                          &cleanup->repository, error));
     Status status = repository_data_key(cleanup->repository, cleanup->database_id,
                                         cleanup->deleting_count > 0, &cleanup->key, error);

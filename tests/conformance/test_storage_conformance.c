@@ -5,32 +5,30 @@
 #include "common/file.h"
 #include "common/memory.h"
 #include "storage/storage_drivers.h"
+#include "tests/harness/harness.h"
+#include "tests/harness/s3_server.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-// cmocka needs these four first
-// clang-format off
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
-// clang-format on
 
 typedef struct Fixture {
     Storage *storage;
     Arena *arena;
     Error error;
-    char directory[64]; // "" for the memory driver
+    char directory[64]; // of the filesystem driver
+    int many_count;     // of objects that are many for the driver
 } Fixture;
+
+static S3Server s3_server; // of the group of tests that runs
 
 static int set_up_memory(void **state)
 {
     Fixture *fixture = mem_alloc(sizeof(*fixture));
     fixture->storage = storage_memory_new();
     fixture->arena = arena_new();
+    fixture->many_count = 1500;
     *state = fixture;
     return 0;
 }
@@ -42,7 +40,50 @@ static int set_up_filesystem(void **state)
     snprintf(fixture->directory, sizeof(fixture->directory), "/tmp/test-storage-XXXXXX");
     assert_non_null(mkdtemp(fixture->directory));
     CLEANUP_FREE char *location = string_format("file://%s/not/yet/there", fixture->directory);
-    assert_int_equal(storage_open(location, &fixture->storage, &fixture->error), STATUS_OK);
+    assert_int_equal(
+        storage_open(&(StorageOptions){.location = location}, &fixture->storage, &fixture->error),
+        STATUS_OK);
+    fixture->many_count = 1500;
+    *state = fixture;
+    return 0;
+}
+
+static int start_swift(void **state)
+{
+    (void)state;
+    s3_server_start(&s3_server, "swift");
+    return 0;
+}
+
+static int start_moto(void **state)
+{
+    (void)state;
+    s3_server_start(&s3_server, "moto");
+    return 0;
+}
+
+static int stop_server(void **state)
+{
+    (void)state;
+    s3_server_stop(&s3_server);
+    return 0;
+}
+
+static char *new_location(void)
+{
+    char prefix[UUID_TEXT_SIZE];
+    crypto_uuid(prefix);
+    return string_format("s3://%s/test/%s", s3_server.bucket, prefix);
+}
+
+static int set_up_s3(void **state)
+{
+    Fixture *fixture = mem_alloc(sizeof(*fixture));
+    fixture->arena = arena_new();
+    CLEANUP_FREE char *location = new_location();
+    const StorageOptions options = s3_server_options(&s3_server, location);
+    assert_ok(storage_open(&options, &fixture->storage, &fixture->error), &fixture->error);
+    fixture->many_count = 70;
     *state = fixture;
     return 0;
 }
@@ -256,16 +297,17 @@ static void test_listing_is_in_byte_order_of_whole_keys(void **state)
 static void test_listing_many(void **state)
 {
     Fixture *fixture = *state;
-    for (int i = 0; i < 1500; i++) {
+    int count = fixture->many_count;
+    for (int i = 0; i < count; i++) {
         char key[32];
-        snprintf(key, sizeof(key), "many/%04d", (i * 7919) % 1500);
+        snprintf(key, sizeof(key), "many/%04d", (i * 7919) % count);
         put(fixture, key, "");
     }
     const char *token = NULL;
     int expected = 0;
     do {
         StoragePage page;
-        assert_int_equal(storage_list(fixture->storage, "many/", token, 100, fixture->arena, &page,
+        assert_int_equal(storage_list(fixture->storage, "many/", token, 60, fixture->arena, &page,
                                       &fixture->error),
                          STATUS_OK);
         for (size_t i = 0; i < page.count; i++, expected++) {
@@ -275,7 +317,7 @@ static void test_listing_many(void **state)
         }
         token = page.next_page_token;
     } while (token != NULL);
-    assert_int_equal(expected, 1500);
+    assert_int_equal(expected, count);
 }
 
 static void test_bad_keys_are_refused(void **state)
@@ -322,6 +364,169 @@ static void test_free_aborts_unfinished_writers(void **state)
     }
 }
 
+// --- large objects and many threads -------------------------------------------------------------
+
+#define LARGE_SIZE ((size_t)40 * 1024 * 1024 + 12345)
+
+static uint8_t *new_large(uint32_t seed)
+{
+    uint8_t *data = mem_alloc(LARGE_SIZE);
+    for (size_t i = 0; i + 4 <= LARGE_SIZE; i += 4) {
+        seed = seed * 1664525U + 1013904223U;
+        memcpy(data + i, &seed, 4);
+    }
+    return data;
+}
+
+// In pieces that fit to nothing.
+static Status write_large(Storage *storage, const char *key, const uint8_t *data,
+                          const StorageWriteOptions *options, Error *error)
+{
+    StorageWriter *writer = NULL;
+    RETURN_IF_ERROR(storage_writer_open(storage, key, options, &writer, error));
+    for (size_t at = 0; at < LARGE_SIZE; at += 3000001) {
+        Status status =
+            storage_writer_write(writer, data + at, MIN(3000001, LARGE_SIZE - at), error);
+        if (status != STATUS_OK) {
+            storage_writer_abort(writer);
+            return status;
+        }
+    }
+    return storage_writer_commit(writer, error);
+}
+
+static void assert_reads(Fixture *fixture, const char *key, const uint8_t *expected, int64_t offset,
+                         int64_t length, size_t size)
+{
+    StorageReader *reader = NULL;
+    CLEANUP_FREE uint8_t *data = mem_alloc(size + 1);
+    size_t done = 0;
+    size_t piece = 1;
+    assert_ok(storage_reader_open(fixture->storage, key, offset, length, &reader, &fixture->error),
+              &fixture->error);
+    while (piece > 0) {
+        assert_ok(storage_reader_read(reader, data + done, MIN(1000003, size + 1 - done), &piece,
+                                      &fixture->error),
+                  &fixture->error);
+        done += piece;
+    }
+    storage_reader_close(reader);
+    assert_int_equal(done, size);
+    assert_true(memcmp(data, expected + offset, size) == 0);
+}
+
+static void test_large_objects(void **state)
+{
+    Fixture *fixture = *state;
+    const StorageWriteOptions create_only = {.is_create_only = true};
+    CLEANUP_FREE uint8_t *data = new_large(1);
+    CLEANUP_FREE uint8_t *other = new_large(2);
+    Storage *storage = fixture->storage;
+    Error *error = &fixture->error;
+    assert_ok(write_large(storage, "large", data, &create_only, error), error);
+    StorageObject object;
+    assert_ok(storage_stat(storage, "large", &object, error), error);
+    assert_int_equal(object.size_bytes, LARGE_SIZE);
+    assert_reads(fixture, "large", data, 0, -1, LARGE_SIZE);
+    assert_reads(fixture, "large", data, 16777215, 10000000, 10000000);
+    assert_reads(fixture, "large", data, LARGE_SIZE - 10, 100, 10);
+    assert_int_equal(write_large(storage, "large", other, &create_only, error),
+                     STATUS_ALREADY_EXISTS);
+    CLEANUP_FREE uint8_t *range = mem_alloc(LARGE_SIZE);
+    assert_ok(storage_get_range(storage, "large", 7, LARGE_SIZE - 7, range, error), error);
+    assert_true(memcmp(range, data + 7, LARGE_SIZE - 7) == 0);
+    assert_int_equal(storage_get_range(storage, "large", 8, LARGE_SIZE - 7, range, error),
+                     STATUS_DATA_LOSS);
+    assert_ok(storage_put(storage, "large", other, LARGE_SIZE, NULL, error), error);
+    assert_reads(fixture, "large", other, 1, -1, LARGE_SIZE - 1);
+    StorageWriter *writer = NULL;
+    assert_ok(storage_writer_open(storage, "given-up", NULL, &writer, error), error);
+    assert_ok(storage_writer_write(writer, data, LARGE_SIZE, error), error);
+    assert_missing(fixture, "given-up");
+    storage_writer_abort(writer);
+    assert_missing(fixture, "given-up");
+}
+
+typedef struct Crowd {
+    Storage *storage;
+    int number;
+    bool is_good;
+} Crowd;
+
+static void *put_and_get(void *context)
+{
+    Crowd *one = context;
+    Error error = {0};
+    uint8_t data[5000];
+    uint8_t back[5000];
+    one->is_good = true;
+    for (int i = 0; i < 6 && one->is_good; i++) {
+        char key[64];
+        snprintf(key, sizeof(key), "crowd/%d/%d", one->number, i);
+        memset(data, one->number * 16 + i, sizeof(data));
+        one->is_good =
+            storage_put(one->storage, key, data, sizeof(data),
+                        &(StorageWriteOptions){.is_create_only = true}, &error) == STATUS_OK &&
+            storage_get_range(one->storage, key, 0, sizeof(back), back, &error) == STATUS_OK &&
+            memcmp(data, back, sizeof(data)) == 0;
+    }
+    return NULL;
+}
+
+static void test_many_threads_at_once(void **state)
+{
+    Fixture *fixture = *state;
+    Crowd crowd[6];
+    pthread_t threads[ARRAY_COUNT(crowd)];
+    for (size_t i = 0; i < ARRAY_COUNT(crowd); i++) {
+        crowd[i] = (Crowd){.storage = fixture->storage, .number = (int)i};
+        assert_int_equal(pthread_create(&threads[i], NULL, put_and_get, &crowd[i]), 0);
+    }
+    for (size_t i = 0; i < ARRAY_COUNT(crowd); i++) {
+        (void)pthread_join(threads[i], NULL);
+        assert_true(crowd[i].is_good);
+    }
+}
+
+// --- what only object stores have
+// -----------------------------------------------------------------
+
+static void assert_refused(const StorageOptions *options, Reason reason, const char *hint)
+{
+    Error error = {0};
+    Storage *storage = NULL;
+    StorageObject object;
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    StoragePage page;
+    assert_ok(storage_open(options, &storage, &error), &error);
+    assert_int_not_equal(storage_put(storage, "k", "v", 1, NULL, &error), STATUS_OK);
+    assert_string_equal(reason_slug(error.reason), reason_slug(reason));
+    assert_contains(error.hint, hint);
+    assert_null(strstr(error.message, "secret-that-is-wrong"));
+    assert_int_not_equal(storage_list(storage, "", NULL, 10, arena, &page, &error), STATUS_OK);
+    assert_string_equal(reason_slug(error.reason), reason_slug(reason));
+    if (reason != REASON_STORAGE_BUCKET) {
+        assert_int_not_equal(storage_stat(storage, "k", &object, &error), STATUS_OK);
+        assert_string_equal(reason_slug(error.reason), reason_slug(reason));
+    }
+    storage_free(storage);
+}
+
+static void test_wrong_access_is_named(void **state)
+{
+    (void)state;
+    CLEANUP_FREE char *location = new_location();
+    CLEANUP(secret_done) Secret wrong = secret_from_text("a-secret-that-is-wrong");
+    StorageOptions options = s3_server_options(&s3_server, location);
+    options.secret_key = &wrong;
+    assert_refused(&options, REASON_STORAGE_CREDENTIAL, "secret key");
+    options = s3_server_options(&s3_server, location);
+    options.access_key_id = "nobody:nowhere";
+    assert_refused(&options, REASON_STORAGE_CREDENTIAL, "access key");
+    options = s3_server_options(&s3_server, "s3://there-is-no-such-bucket");
+    assert_refused(&options, REASON_STORAGE_BUCKET, "make the bucket");
+}
+
 #define EVERY_TEST(set_up)                                                                         \
     cmocka_unit_test_setup_teardown(test_objects_come_back_as_written, set_up, tear_down),         \
         cmocka_unit_test_setup_teardown(test_nothing_is_visible_before_commit, set_up, tear_down), \
@@ -334,13 +539,19 @@ static void test_free_aborts_unfinished_writers(void **state)
                                         tear_down),                                                \
         cmocka_unit_test_setup_teardown(test_listing_many, set_up, tear_down),                     \
         cmocka_unit_test_setup_teardown(test_bad_keys_are_refused, set_up, tear_down),             \
+        cmocka_unit_test_setup_teardown(test_large_objects, set_up, tear_down),                    \
+        cmocka_unit_test_setup_teardown(test_many_threads_at_once, set_up, tear_down),             \
         cmocka_unit_test_setup_teardown(test_free_aborts_unfinished_writers, set_up, tear_down)
 
 int main(void)
 {
     const struct CMUnitTest memory_tests[] = {EVERY_TEST(set_up_memory)};
     const struct CMUnitTest filesystem_tests[] = {EVERY_TEST(set_up_filesystem)};
+    const struct CMUnitTest s3_tests[] = {EVERY_TEST(set_up_s3),
+                                          cmocka_unit_test(test_wrong_access_is_named)};
     int failed = cmocka_run_group_tests_name("memory", memory_tests, NULL, NULL);
     failed += cmocka_run_group_tests_name("filesystem", filesystem_tests, NULL, NULL);
+    failed += cmocka_run_group_tests_name("s3 moto", s3_tests, start_moto, stop_server);
+    failed += cmocka_run_group_tests_name("s3 swift", s3_tests, start_swift, stop_server);
     return failed;
 }

@@ -40,3 +40,15 @@ def holdfast():
         yield instance
     finally:
         instance.close()
+
+
+@pytest.fixture
+def holdfast_without_repository():
+    """The same, without the repository."""
+    instance = Holdfast()
+    try:
+        instance.start()
+        instance.ensure_credential()
+        yield instance
+    finally:
+        instance.close()

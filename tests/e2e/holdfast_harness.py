@@ -251,8 +251,11 @@ class Holdfast:
     def post(self, path, body=None, **options):
         return self.call("POST", path, body if body is not None else {}, **options)
 
-    def ensure_basics(self, password="demo-password"):
+    def ensure_credential(self, password="demo-password"):
         self.post("/v1/credentials", {"name": "source", "username": "holdfast", "password": password})
+
+    def ensure_basics(self, password="demo-password"):
+        self.ensure_credential(password)
         self.post(
             "/v1/repositories",
             {

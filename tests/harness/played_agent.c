@@ -275,7 +275,9 @@ void fake_agent_publish(FakeAgent *agent, Holdfast__V1__CommitRequest *ret_reque
                                               backup->repository->data_key.len)};
     (void)snprintf(key.id, sizeof(key.id), "%s", backup->repository->key_id);
     write_data(agent, directory);
-    assert_ok(storage_open(backup->repository->location, &storage, &error), &error);
+    assert_ok(
+        storage_open(&(StorageOptions){.location = backup->repository->location}, &storage, &error),
+        &error);
     assert_ok(repository_open(storage, NULL, &repository, &error), &error);
     if (backup->parent_manifest_id[0] != '\0') {
         assert_ok(manifest_read(repository, &key, backup->shard_id, backup->parent_manifest_id,

@@ -73,7 +73,7 @@ WorkerFixture *worker_fixture_new(ServiceFixture *base, int shard_count)
         string_format("%s/repository%d", base->directory, base->database_count);
     assert_ok(dir_create_all(fixture->repository_directory, 0700, &error), &error);
     add_database(fixture, shard_count);
-    fixture->repositories = repository_cache_new(storage_open);
+    fixture->repositories = repository_cache_new(storage_open, &base->secret_key);
     AgentSessionsOptions sessions = {.store = base->store,
                                      .server_id = WORKER_FIXTURE_SERVER_ID,
                                      .secret_key = &base->secret_key,

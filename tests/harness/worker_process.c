@@ -114,7 +114,7 @@ void worker_process_main(int argument_count, char **arguments)
     }
     options.store = store;
     options.provisioner = provisioner;
-    options.repositories = repository_cache_new(storage_open);
+    options.repositories = repository_cache_new(storage_open, &secret_key);
     if (worker_start(&options, &worker, &error) != STATUS_OK) {
         (void)fprintf(stderr, "%s\n", error.message);
         exit(1);

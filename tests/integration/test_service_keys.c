@@ -30,7 +30,8 @@ static Status open_with(ServiceFixture *fixture, const char *key_file, Repositor
     KeyWrapper *wrapper = NULL;
     Storage *storage = NULL;
     RETURN_IF_ERROR(key_wrapper_open(key_file, &wrapper, error));
-    RETURN_IF_ERROR(storage_open(place_of(fixture, ""), &storage, error));
+    RETURN_IF_ERROR(
+        storage_open(&(StorageOptions){.location = place_of(fixture, "")}, &storage, error));
     return repository_open(storage, wrapper, ret_repository, error);
 }
 

@@ -60,7 +60,9 @@ static BackupSet *read_set(WorkerFixture *fixture, Arena *arena)
     CLEANUP_FREE char *path =
         service_fixture_sql(fixture->base, "SELECT key_file FROM repositories");
     assert_ok(key_file_read(path, &key, &error), &error);
-    assert_ok(storage_open(fixture->repository_directory, &storage, &error), &error);
+    assert_ok(storage_open(&(StorageOptions){.location = fixture->repository_directory}, &storage,
+                           &error),
+              &error);
     assert_ok(repository_open(storage, key_wrapper_from_key(&key), &repository, &error), &error);
     assert_ok(backup_set_list(repository, arena, &sets, &count, &error), &error);
     repository_free(repository);

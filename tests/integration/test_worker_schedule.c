@@ -372,9 +372,9 @@ static Status remove_unless_locked(Storage *storage, const char *key, Error *err
                : remove_really(storage, key, error);
 }
 
-static Status open_locking(const char *location, Storage **ret_storage, Error *error)
+static Status open_locking(const StorageOptions *options, Storage **ret_storage, Error *error)
 {
-    RETURN_IF_ERROR(storage_open(location, ret_storage, error));
+    RETURN_IF_ERROR(storage_open(options, ret_storage, error));
     locking_operations = *(*ret_storage)->operations;
     remove_really = locking_operations.remove;
     locking_operations.remove = remove_unless_locked;
@@ -385,7 +385,7 @@ static Status open_locking(const char *location, Storage **ret_storage, Error *e
 static void test_what_the_store_keeps_locked_is_tried_again(void **state)
 {
     WorkerFixture *fixture = worker_fixture_new(*state, 1);
-    RepositoryCache *repositories = repository_cache_new(open_locking);
+    RepositoryCache *repositories = repository_cache_new(open_locking, &fixture->base->secret_key);
     fixture->options.repositories = repositories;
     atomic_store(&is_locked, true);
     worker_fixture_start(fixture);

@@ -412,15 +412,25 @@ static void test_tls_is_verified(void **state)
     assert_string_equal(buffer_text(&response.body), "secure");
     http_response_done(&response);
     request.ca_path = NULL; // the system does not know it
-    assert_int_equal(http_client_send(client, &request, &response, &error), STATUS_UNAVAILABLE);
+    assert_int_equal(http_client_send(client, &request, &response, &error),
+                     STATUS_FAILED_PRECONDITION);
     assert_contains(error.hint, "certificate is not trusted");
     request.ca_path = ca_path; // trusted, but the name is another
     CLEANUP_FREE char *other = string_format("https://127.0.0.1:%d/", server.port);
     request.url = other;
-    assert_int_equal(http_client_send(client, &request, &response, &error), STATUS_UNAVAILABLE);
+    assert_int_equal(http_client_send(client, &request, &response, &error),
+                     STATUS_FAILED_PRECONDITION);
     assert_contains(error.hint, "certificate is not trusted");
     request.ca_path = "/no/such/file";
-    assert_int_equal(http_client_send(client, &request, &response, &error), STATUS_UNAVAILABLE);
+    assert_int_equal(http_client_send(client, &request, &response, &error),
+                     STATUS_FAILED_PRECONDITION);
+    assert_int_equal(error.reason, REASON_ENDPOINT_UNTRUSTED);
+    request.ca_path = NULL;
+    request.ca_pem = certificate_pem;
+    request.url = url;
+    assert_ok(http_client_send(client, &request, &response, &error), &error);
+    assert_string_equal(buffer_text(&response.body), "secure");
+    http_response_done(&response);
     http_client_free(client);
     tls_server_stop(&server);
 }

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Red: backups in an object store do not work as they do in a directory, or an unusable store is not named."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from holdfast_harness import HOLDFAST, ROOT, ApiError, cli, servers
+
+SERVER = os.path.join(ROOT, "tests", "tools", "s3_server.py")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """OpenStack Swift's S3 interface; ends with standard input."""
+    with subprocess.Popen(
+        [sys.executable, SERVER, "swift", str(tmp_path_factory.mktemp("swift"))],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        line = process.stdout.readline()
+        assert line, "the S3 server did not start: run ./dev setup"
+        yield json.loads(line)
+
+
+def repository_body(holdfast, store, **changes):
+    options = {"endpoint": store["endpoint"], "region": store["region"], "path_style": True, "credential": "store"}
+    return {
+        "repository": {
+            "name": "main",
+            "location": f"s3://{store['bucket']}/e2e/shop",
+            "key_file": holdfast.key_file,
+            "object_store": {**options, **changes},
+        },
+        "create_key_file": True,
+    }
+
+
+def refused(holdfast, body):
+    with pytest.raises(ApiError) as caught:
+        holdfast.post("/v1/repositories", body)
+    assert caught.value.problem["hint"], caught.value
+    assert "wrong-secret" not in json.dumps(caught.value.problem)
+    return caught.value.reason, caught.value.problem.get("field")
+
+
+def create(holdfast, store):
+    """The repository, after what cannot be one was refused."""
+    holdfast.post("/v1/credentials", {"name": "wrong", "username": store["access_key_id"], "password": "wrong-secret"})
+    holdfast.post(
+        "/v1/credentials",
+        {"name": "store", "username": store["access_key_id"], "password": store["secret_key"]},
+    )
+    bad = repository_body(holdfast, store, credential="wrong")
+    assert refused(holdfast, bad) == ("storage-credential", "repository.location")
+    bad = repository_body(holdfast, store)
+    bad["repository"]["location"] = "s3://there-is-no-such-bucket"
+    assert refused(holdfast, bad) == ("storage-bucket", "repository.location")
+    bad = repository_body(holdfast, store, encryption="rot13")
+    assert refused(holdfast, bad) == ("invalid-argument", "repository.object_store.encryption")
+    bad = repository_body(holdfast, store, credential="nobody")
+    assert refused(holdfast, bad) == ("invalid-argument", "repository.object_store.credential")
+    bad = repository_body(holdfast, store, endpoint="http://127.0.0.1:1/bucket?x")
+    assert refused(holdfast, bad) == ("invalid-argument", "repository.object_store.endpoint")
+    made = holdfast.post("/v1/repositories", repository_body(holdfast, store))
+    assert made["object_store"]["credential"] == "store" and store["secret_key"] not in json.dumps(made)
+    with pytest.raises(ApiError) as caught:
+        holdfast.call("DELETE", "/v1/credentials/store")
+    assert caught.value.reason == "in-use", caught.value
+
+
+def test_the_loop_in_an_object_store(holdfast_without_repository, store):
+    holdfast = holdfast_without_repository
+    create(holdfast, store)
+    source = holdfast.source("postgresql")
+    holdfast.create_database("shop", "postgresql", [source])
+    first = holdfast.backup("shop")
+    second = holdfast.backup("shop")
+    assert holdfast.shards_of(second["id"])[0]["generation"] == 1
+    holdfast.verify_backup(second["id"], [source])
+    holdfast.call("DELETE", f"/v1/backups/{first['id']}")
+    holdfast.wait(f"/v1/backups/{first['id']}", lambda value: value["state"] == "deleted", 90)
+    offline(holdfast, store, second)
+
+
+def offline(holdfast, store, backup):
+    """Without the server: checked and restored with the key file and the environment's credential only."""
+    place = ["--repository", f"s3://{store['bucket']}/e2e/shop", "--key-file", holdfast.key_file]
+    place += ["--endpoint", store["endpoint"], "--path-style"]
+    environment = {
+        **os.environ,
+        "AWS_ACCESS_KEY_ID": store["access_key_id"],
+        "AWS_SECRET_ACCESS_KEY": store["secret_key"],
+        "AWS_REGION": store["region"],
+    }
+
+    def run(*arguments):
+        return subprocess.run(
+            [HOLDFAST, *arguments, *place, "--output", "json"],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    done = run("repository", "check")
+    assert done.returncode == 0 and json.loads(done.stdout)["backups"] == 1, (done.stdout, done.stderr)
+    target = os.path.join(holdfast.home, "offline")
+    servers.make_directory(target)
+    done = run("restore", "--offline", "--backup", backup["id"], "--target", os.path.join(target, "shop"))
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    assert os.path.exists(os.path.join(target, "shop", "0", "PG_VERSION"))
+    environment["AWS_SECRET_ACCESS_KEY"] = "wrong-secret"
+    done = run("repository", "check")
+    assert done.returncode != 0 and "secret key" in done.stderr and "wrong-secret" not in done.stderr, done.stderr
+    assert cli(holdfast, "repository", "list").returncode == 0
