@@ -8,6 +8,8 @@
 #define PRINTF_LIKE(format_index, first_index)                                                     \
     __attribute__((format(printf, format_index, first_index)))
 #define NORETURN __attribute__((noreturn))
+// Compiled for processors that have the feature; the caller asks __builtin_cpu_supports first.
+#define NEEDS_PROCESSOR(feature) __attribute__((target(feature)))
 
 #define ARRAY_COUNT(array) (sizeof(array) / sizeof((array)[0]))
 #define MIN(a, b) ((a) < (b) ? (a) : (b))

@@ -195,7 +195,8 @@ static int on_progress(void *context, curl_off_t download_total, curl_off_t down
     (void)upload_total;
     Exchange *exchange = context;
     const HttpRequest *request = exchange->request;
-    if (request->is_canceled != NULL && atomic_load(request->is_canceled)) {
+    if ((request->is_canceled != NULL && atomic_load(request->is_canceled)) ||
+        (request->is_abandoned != NULL && atomic_load(request->is_abandoned))) {
         return 1;
     }
     int64_t now_ms = clock_monotonic_ms();

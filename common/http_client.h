@@ -31,8 +31,9 @@ typedef struct HttpRequest {
     // Called once before the first on_data, with status and headers; false ends the request, too.
     bool (*on_answer)(void *context, const HttpResponse *response);
     void *context;
-    size_t response_bytes_max;      // of a collected body; 0: LIMIT_HTTP_RESPONSE_BYTES
-    const atomic_bool *is_canceled; // true ends the request with REASON_CANCELED, or NULL
+    size_t response_bytes_max;       // of a collected body; 0: LIMIT_HTTP_RESPONSE_BYTES
+    const atomic_bool *is_canceled;  // true ends the request with REASON_CANCELED, or NULL
+    const atomic_bool *is_abandoned; // the same, by somebody else
     // Called before each piece of a body is sent and after each that came; blocks for as long as a
     // cap on bandwidth asks. Time spent in it is no stall. Or NULL.
     void (*pace)(void *context, bool is_upload, size_t size);

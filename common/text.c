@@ -230,3 +230,22 @@ char **text_split(Arena *arena, const char *text, char separator, size_t *ret_co
     }
     return pieces;
 }
+
+char *text_url_encode(Arena *arena, const char *text)
+{
+    static const char digits[] = "0123456789ABCDEF";
+    char *encoded = arena_alloc(arena, 3 * strlen(text) + 1);
+    char *next = encoded;
+    for (const char *byte = text; *byte != '\0'; byte++) {
+        bool is_plain = (*byte >= 'a' && *byte <= 'z') || (*byte >= 'A' && *byte <= 'Z') ||
+                        (*byte >= '0' && *byte <= '9') || strchr("-._~", *byte) != NULL;
+        if (is_plain) {
+            *next++ = *byte;
+        } else {
+            *next++ = '%';
+            *next++ = digits[(unsigned char)*byte >> 4];
+            *next++ = digits[(unsigned char)*byte & 15];
+        }
+    }
+    return encoded; // the arena's memory is zeroed: a NUL follows
+}

@@ -25,5 +25,7 @@ bool text_to_int64(const char *text, int64_t *ret_value); // the whole text, dec
 bool text_to_bytes(const char *text, int64_t *ret_bytes); // "64MiB", "1GB", "4096"
 bool text_to_duration_ms(const char *text,
                          int64_t *ret_duration_ms); // "90s", "15m", "12h", "7d", "250ms"
+// For a part of a URL: all but letters, digits and "-._~" becomes %XX.
+char *text_url_encode(Arena *arena, const char *text);
 // Splits at every separator; the array is NULL-ended. "" is one empty piece. ret_count may be NULL.
 char **text_split(Arena *arena, const char *text, char separator, size_t *ret_count);

@@ -1,224 +1,152 @@
 // SPDX-License-Identifier: Apache-2.0
-// https://developers.google.com/identity/protocols/oauth2/service-account#httprest and
-// https://cloud.google.com/compute/docs/access/authenticate-workloads
 #include "storage/gcp_token.h"
 
-#include "common/buffer.h"
 #include "common/clock.h"
 #include "common/crypto.h"
-#include "common/file.h"
-#include "common/http_client.h"
-#include "common/json.h"
 #include "common/memory.h"
 #include "common/text.h"
+#include "storage/gcp_credentials.h"
 
 #include <pthread.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
-#define CREDENTIALS_BYTES_MAX 65536
-#define CLAIMS_BYTES_MAX 4096
-#define TIMEOUT_MS 10000
-#define TOKEN_MARGIN_S 300
-#define ASSERTION_LIFE_S 3600
-#define METADATA_HOST "metadata.google.internal"
-#define METADATA_PATH "/computeMetadata/v1/instance/service-accounts/default/token"
-#define GRANT "grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer"
+#define RENEWAL_MARGIN_S 300 // before its end a token is renewed
+#define END_MARGIN_S 30      // before its end it is not given out any more
+#define RENEWAL_RETRY_MS 15000
 
 struct GcpTokens {
-    char *scope, *credentials_path, *ca_path;
-    pthread_mutex_t mutex; // guards what follows; held while a token is fetched
+    GcpTokenOptions options; // its texts and the key are our own
+    Secret key;
+    pthread_mutex_t mutex; // guards what follows; not held while a token is fetched
+    pthread_cond_t fetched;
+    bool is_fetching;
+    int64_t fetch_count; // ended ones
+    Error error;         // of the last fetch
     Secret token;
-    int64_t end_ms; // monotonic
+    int64_t renewal_ms, end_ms; // monotonic
 };
-
-static char *copy_or_null(const char *text)
-{
-    return text == NULL ? NULL : string_copy(text);
-}
 
 GcpTokens *gcp_tokens_new(const GcpTokenOptions *options)
 {
     GcpTokens *tokens = mem_alloc(sizeof(*tokens));
     const char *path = options->credentials_path;
-    if (path == NULL && !text_is_empty(getenv("GOOGLE_APPLICATION_CREDENTIALS"))) {
+    if (path == NULL && options->key == NULL && !options->is_metadata_only &&
+        !text_is_empty(getenv("GOOGLE_APPLICATION_CREDENTIALS"))) {
         path = getenv("GOOGLE_APPLICATION_CREDENTIALS");
     }
-    tokens->scope = string_copy(options->scope);
-    tokens->credentials_path = copy_or_null(path);
-    tokens->ca_path = copy_or_null(options->ca_path);
+    tokens->options = (GcpTokenOptions){.scope = string_copy(options->scope),
+                                        .credentials_path = string_copy(path),
+                                        .is_metadata_only = options->is_metadata_only,
+                                        .ca_path = string_copy(options->ca_path),
+                                        .ca_pem = string_copy(options->ca_pem)};
+    if (options->key != NULL) {
+        tokens->key = secret_copy(options->key);
+        tokens->options.key = &tokens->key;
+    }
     (void)pthread_mutex_init(&tokens->mutex, NULL); // cannot fail with default attributes
+    (void)pthread_cond_init(&tokens->fetched, NULL);
     return tokens;
+}
+
+static void free_text(const char *text)
+{
+    mem_freep(&text);
 }
 
 void gcp_tokens_free(GcpTokens *tokens)
 {
     if (tokens != NULL) {
         secret_done(&tokens->token);
-        mem_free(tokens->scope);
-        mem_free(tokens->credentials_path);
-        mem_free(tokens->ca_path);
+        secret_done(&tokens->key);
+        free_text(tokens->options.scope);
+        free_text(tokens->options.credentials_path);
+        free_text(tokens->options.ca_path);
+        free_text(tokens->options.ca_pem);
+        (void)pthread_cond_destroy(&tokens->fetched);
         (void)pthread_mutex_destroy(&tokens->mutex);
         mem_free(tokens);
     }
 }
 
-// --- a service account's key file -------------------------------------------------------------
-
-typedef struct ServiceAccount {
-    const char *email, *key_id, *private_key, *token_uri; // of json
-    Json *json;
-} ServiceAccount;
-
-static void account_done(ServiceAccount *account)
+// Under the mutex. A token that ends soon is used up to its end when no other can be had.
+static bool is_usable(const GcpTokens *tokens, int64_t now_ms)
 {
-    json_free(account->json);
+    return tokens->token.size > 0 && now_ms < tokens->end_ms;
 }
 
-static Status account_read(const char *path, ServiceAccount *ret_account, Error *error)
+static void take(GcpTokens *tokens, GcpToken *token)
 {
-    char *text = NULL;
-    size_t size = 0;
-    ServiceAccount account = {0};
-    if (file_read(path, CREDENTIALS_BYTES_MAX, &text, &size, error) != STATUS_OK) {
-        return error_wrap(error, "reading the service account's key file");
-    }
-    Error ignored = {0};
-    Status status = json_parse(text, size, &account.json, &ignored);
-    secret_wipe_text(text);
-    mem_free(text);
-    account.email = json_get_text(account.json, "client_email", "");
-    account.key_id = json_get_text(account.json, "private_key_id", "");
-    account.private_key = json_get_text(account.json, "private_key", "");
-    account.token_uri =
-        json_get_text(account.json, "token_uri", "https://oauth2.googleapis.com/token");
-    if (status != STATUS_OK ||
-        !text_equal(json_get_text(account.json, "type", ""), "service_account") ||
-        account.email[0] == '\0' || account.private_key[0] == '\0') {
-        account_done(&account);
-        error_set(error, REASON_INVALID, "'%s' is not a service account's key file", path);
-        return error_hint(error, "it is JSON with \"type\": \"service_account\", client_email and "
-                                 "private_key");
-    }
-    *ret_account = account;
-    return STATUS_OK;
-}
-
-static const char *encode_json(Arena *arena, const Json *json)
-{
-    CLEANUP(buffer_done) Buffer text = {0};
-    buffer_init(&text, CLAIMS_BYTES_MAX);
-    (void)json_write(json, false, &text); // what is cut is refused by the other side
-    return base64url_encode(arena, text.data, text.size);
-}
-
-static Status make_assertion(const GcpTokens *tokens, const ServiceAccount *account, Arena *arena,
-                             const char **ret_assertion, Error *error)
-{
-    CLEANUP(json_freep) Json *header = json_new_object();
-    CLEANUP(json_freep) Json *claims = json_new_object();
-    int64_t now_s = clock_now_us() / 1000000;
-    json_set_text(header, "alg", "RS256");
-    json_set_text(header, "typ", "JWT");
-    if (account->key_id[0] != '\0') {
-        json_set_text(header, "kid", account->key_id);
-    }
-    json_set_text(claims, "iss", account->email);
-    json_set_text(claims, "scope", tokens->scope);
-    json_set_text(claims, "aud", account->token_uri);
-    json_set_integer(claims, "iat", now_s);
-    json_set_integer(claims, "exp", now_s + ASSERTION_LIFE_S);
-    const char *signed_text =
-        arena_format(arena, "%s.%s", encode_json(arena, header), encode_json(arena, claims));
-    uint8_t *signature = NULL;
-    size_t size = 0;
-    RETURN_IF_ERROR(crypto_sign_rs256(account->private_key, signed_text, strlen(signed_text), arena,
-                                      &signature, &size, error));
-    *ret_assertion =
-        arena_format(arena, "%s.%s", signed_text, base64url_encode(arena, signature, size));
-    return STATUS_OK;
-}
-
-// --- asking -----------------------------------------------------------------------------------
-
-static Status take_token(GcpTokens *tokens, const HttpResponse *response, const char *url,
-                         Error *error)
-{
-    Error ignored = {0};
-    CLEANUP(json_freep) Json *json = NULL;
-    (void)json_parse(buffer_text(&response->body), response->body.size, &json, &ignored);
-    const char *token = json_get_text(json, "access_token", "");
-    if (response->status != 200 || token[0] == '\0') {
-        bool is_away = response->status >= 500 || response->status == 429;
-        error_set(error, is_away ? REASON_UNAVAILABLE : REASON_FORBIDDEN,
-                  "%.200s gave no token (HTTP %d): %.200s", url, response->status,
-                  json_get_text(json, "error_description", json_get_text(json, "error", "")));
-        return error_hint(error, "check the service account, its key, and this machine's clock");
-    }
-    int64_t life_s = json_get_integer(json, "expires_in", 0);
-    int64_t kept_s = life_s > 2 * TOKEN_MARGIN_S ? life_s - TOKEN_MARGIN_S : life_s / 2;
+    int64_t life_s = token->life_s;
+    int64_t renewal_s = life_s > 2 * RENEWAL_MARGIN_S ? life_s - RENEWAL_MARGIN_S : life_s / 2;
+    int64_t end_s = life_s > 2 * END_MARGIN_S ? life_s - END_MARGIN_S : life_s;
+    int64_t now_ms = clock_monotonic_ms();
     secret_done(&tokens->token);
-    tokens->token = secret_from_text(token);
-    tokens->end_ms = clock_monotonic_ms() + kept_s * 1000;
-    return STATUS_OK;
+    tokens->token = token->text;
+    tokens->renewal_ms = now_ms + renewal_s * 1000;
+    tokens->end_ms = now_ms + end_s * 1000;
 }
 
-static Status ask(GcpTokens *tokens, const HttpRequest *request, Error *error)
+// Under the mutex, which is let go meanwhile.
+static void fetch(GcpTokens *tokens)
 {
-    HttpClient *client = http_client_new();
-    CLEANUP(http_response_done) HttpResponse response = {0};
-    Status status = http_client_send(client, request, &response, error);
-    http_client_free(client);
-    return status == STATUS_OK ? take_token(tokens, &response, request->url, error) : status;
-}
-
-static Status ask_account(GcpTokens *tokens, Error *error)
-{
-    CLEANUP(arena_freep) Arena *arena = arena_new();
-    CLEANUP(account_done) ServiceAccount account = {0};
-    const char *assertion = NULL;
-    RETURN_IF_ERROR(account_read(tokens->credentials_path, &account, error));
-    RETURN_IF_ERROR(make_assertion(tokens, &account, arena, &assertion, error));
-    const char *body = arena_format(arena, "%s&assertion=%s", GRANT, assertion);
-    const char *const headers[] = {"Content-Type: application/x-www-form-urlencoded", NULL};
-    const HttpRequest request = {.method = "POST",
-                                 .url = account.token_uri,
-                                 .headers = headers,
-                                 .body = body,
-                                 .body_size = strlen(body),
-                                 .timeout_ms = TIMEOUT_MS,
-                                 .ca_path = tokens->ca_path};
-    return ask(tokens, &request, error);
-}
-
-static Status ask_metadata_server(GcpTokens *tokens, Error *error)
-{
-    CLEANUP(arena_freep) Arena *arena = arena_new();
-    const char *host = getenv("GCE_METADATA_HOST");
-    const char *url = arena_format(arena, "http://%.253s" METADATA_PATH,
-                                   text_is_empty(host) ? METADATA_HOST : host);
-    const char *const headers[] = {"Metadata-Flavor: Google", NULL};
-    const HttpRequest request = {
-        .method = "GET", .url = url, .headers = headers, .timeout_ms = TIMEOUT_MS};
-    if (ask(tokens, &request, error) != STATUS_OK && error->reason == REASON_UNAVAILABLE) {
-        return error_hint(error, "where there is no metadata server, name a service account's key "
-                                 "file in GOOGLE_APPLICATION_CREDENTIALS");
+    GcpToken token = {0};
+    Error error = {0};
+    tokens->is_fetching = true;
+    (void)pthread_mutex_unlock(&tokens->mutex);
+    Status status = gcp_credentials_fetch(&tokens->options, &token, &error);
+    (void)pthread_mutex_lock(&tokens->mutex);
+    tokens->is_fetching = false;
+    tokens->fetch_count++;
+    tokens->error = error;
+    if (status == STATUS_OK) {
+        take(tokens, &token);
+    } else {
+        tokens->renewal_ms = clock_monotonic_ms() + RENEWAL_RETRY_MS;
     }
-    return error->status;
+    (void)pthread_cond_broadcast(&tokens->fetched);
 }
 
 Status gcp_tokens_get(GcpTokens *tokens, Secret *ret_token, Error *error)
 {
-    Status status = STATUS_OK;
     (void)pthread_mutex_lock(&tokens->mutex);
-    if (tokens->token.size == 0 || clock_monotonic_ms() >= tokens->end_ms) {
-        status = tokens->credentials_path != NULL ? ask_account(tokens, error)
-                                                  : ask_metadata_server(tokens, error);
+    int64_t now_ms = clock_monotonic_ms();
+    if (!is_usable(tokens, now_ms) || (now_ms >= tokens->renewal_ms && !tokens->is_fetching)) {
+        if (!tokens->is_fetching) {
+            fetch(tokens);
+        } else {
+            int64_t count = tokens->fetch_count;
+            while (tokens->fetch_count == count) {
+                (void)pthread_cond_wait(&tokens->fetched, &tokens->mutex);
+            }
+        }
     }
-    if (status == STATUS_OK) {
+    Status status = STATUS_OK;
+    if (is_usable(tokens, clock_monotonic_ms())) {
         *ret_token = secret_copy(&tokens->token);
+    } else if (tokens->error.status != STATUS_OK) {
+        *error = tokens->error;
+        status = error->status;
+    } else {
+        status = error_set(error, REASON_UNAVAILABLE, "the access token ended before it came");
     }
     (void)pthread_mutex_unlock(&tokens->mutex);
     return status;
+}
+
+void gcp_tokens_forget(GcpTokens *tokens, const Secret *token)
+{
+    (void)pthread_mutex_lock(&tokens->mutex);
+    if (tokens->token.size == token->size &&
+        crypto_equal(tokens->token.data, token->data, token->size)) {
+        secret_done(&tokens->token);
+    }
+    (void)pthread_mutex_unlock(&tokens->mutex);
+}
+
+void gcp_tokens_age(GcpTokens *tokens, int64_t duration_ms)
+{
+    (void)pthread_mutex_lock(&tokens->mutex);
+    tokens->renewal_ms -= duration_ms;
+    tokens->end_ms -= duration_ms;
+    (void)pthread_mutex_unlock(&tokens->mutex);
 }

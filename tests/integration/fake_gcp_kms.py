@@ -69,6 +69,7 @@ class FakeGcpKms:
                 data = json.dumps(answer).encode()
                 self.send_response(code)
                 self.send_header("Content-Type", "application/json; charset=UTF-8")
+                self.send_header("Metadata-Flavor", "Google")  # as the metadata server does; others do not mind
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
                 self.wfile.write(data)

@@ -111,7 +111,7 @@ def test_gcp_accounts_that_are_refused(kms, gcp, tmp_path):
     path.write_text("{}", encoding="utf-8")
     assert "not a service account" in call(location_of(kms), "wrap", os.urandom(32), environment=gcp, code=1)
     path.unlink()
-    assert "reading the service account" in call(location_of(kms), "wrap", os.urandom(32), environment=gcp, code=1)
+    assert "reading Google's credentials" in call(location_of(kms), "wrap", os.urandom(32), environment=gcp, code=1)
 
 
 def test_locations_that_are_none(kms):
