@@ -70,8 +70,8 @@ static Status refused(const HttpRequest *request, const HttpResponse *response, 
     const char *text =
         json_get_text(json, "error_description", json_get_text(problem, "message", ""));
     error_set(error, is_away ? REASON_UNAVAILABLE : REASON_FORBIDDEN,
-              "%.200s gave no token (HTTP %d) %.64s: %.200s", request->url, response->status,
-              word, text);
+              "%.200s gave no token (HTTP %d) %.64s: %.200s", request->url, response->status, word,
+              text);
     if (is_away) {
         return error_hint(error, "try again later");
     }

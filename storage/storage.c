@@ -7,6 +7,7 @@
 #include "common/text.h"
 #include "storage/storage_driver.h"
 #include "storage/storage_drivers.h"
+#include "storage/storage_gcs.h"
 
 #include <assert.h>
 #include <string.h>
@@ -350,8 +351,7 @@ Status storage_open(const StorageOptions *options, Storage **ret_storage, Error 
     case STORAGE_SCHEME_S3:
         return storage_s3_new(options, ret_storage, error);
     case STORAGE_SCHEME_GS:
-        break;
+        return storage_gcs_new(options, NULL, ret_storage, error);
     }
-    error_set(error, REASON_UNIMPLEMENTED, "'%.200s' is of a kind that is not there yet", path);
-    return error_hint(error, "use file:///absolute/path or s3://bucket/prefix");
+    return error_set(error, REASON_INTERNAL, "'%.200s' is of no known kind", path);
 }

@@ -227,14 +227,17 @@ static bool on_data(void *context, const void *data, size_t size)
 
 // --- one try ----------------------------------------------------------------------------------
 
-static bool is_canceled(const StorageHttp *http)
+static bool is_canceled(const Run *run)
 {
-    return http->limits.is_canceled != NULL && atomic_load(http->limits.is_canceled);
+    const atomic_bool *is_canceled = run->http->limits.is_canceled;
+    const atomic_bool *is_abandoned = run->call->is_abandoned;
+    return (is_canceled != NULL && atomic_load(is_canceled)) ||
+           (is_abandoned != NULL && atomic_load(is_abandoned));
 }
 
 static Status check_run(const Run *run, Error *error)
 {
-    if (is_canceled(run->http)) {
+    if (is_canceled(run)) {
         return error_set(error, REASON_CANCELED, "canceled");
     }
     if (run->http->hooks.now_ms(run->http->hooks.context) >= run->deadline_ms) {
@@ -282,6 +285,7 @@ static Status try_once(Run *run, HttpResponse *ret_response, Error *error)
         .response_bytes_max =
             call->response_bytes_max > 0 ? call->response_bytes_max : RESPONSE_BYTES_MAX_DEFAULT,
         .is_canceled = http->limits.is_canceled,
+        .is_abandoned = call->is_abandoned,
         .pace = http->limits.pace,
         .pace_context = http->limits.pace_context,
     };
@@ -328,14 +332,14 @@ static bool wait_before_retry(const Run *run, int64_t duration_ms)
         return false;
     }
     while (duration_ms > 0) {
-        if (is_canceled(run->http)) {
+        if (is_canceled(run)) {
             return false;
         }
         int64_t slice_ms = MIN(duration_ms, WAIT_SLICE_MS);
         hooks->wait_ms(hooks->context, slice_ms);
         duration_ms -= slice_ms;
     }
-    return !is_canceled(run->http);
+    return !is_canceled(run);
 }
 
 static StorageHttpVerdict judge(const Run *run, Status status, const HttpResponse *response,
@@ -406,7 +410,7 @@ Status storage_http_send(StorageHttp *http, StorageHttpCall *call, HttpResponse 
     }
     call->total_size = -1;
     call->try_count = 0;
-    int failure_count = 0;
+    int failure_count = call->failure_count;
     while (true) {
         CLEANUP(http_response_done) HttpResponse response = {0};
         StorageHttpVerdict verdict;
@@ -421,7 +425,7 @@ Status storage_http_send(StorageHttp *http, StorageHttpCall *call, HttpResponse 
             wait_ms = MAX(wait_ms, retry_after_ms(&response));
         }
         if (!wait_before_retry(&run, wait_ms)) {
-            RETURN_IF_ERROR(is_canceled(http) ? error_set(error, REASON_CANCELED, "canceled")
+            RETURN_IF_ERROR(is_canceled(&run) ? error_set(error, REASON_CANCELED, "canceled")
                                               : STATUS_OK);
             return finish(&run, status, &response, ret_response, error);
         }

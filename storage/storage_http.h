@@ -60,6 +60,10 @@ struct StorageHttpCall {
     // NULL: storage_http_judge.
     StorageHttpVerdict (*judge)(void *context, const HttpResponse *response);
     void *context;
+    const atomic_bool *is_abandoned; // true ends the call with REASON_CANCELED, or NULL
+    // How often what this call goes on with has failed in a row before: the waits and the budget
+    // go on from there.
+    int failure_count;
 
     // Outputs.
     size_t sink_done;   // bytes in the sink

@@ -273,6 +273,7 @@ def main():
             parser.error(f"there is no stage '{stage}'; the stages are {', '.join(STAGES)}")
     os.makedirs(RESULTS, exist_ok=True)
     os.environ.setdefault("HOLDFAST_MYSQL_DIR", os.path.join(STATE, "mysql"))
+    os.environ.setdefault("HOLDFAST_TOOLS_DIR", os.path.join(STATE, "tools"))
     tally = Tally()
     timings = {}
     for stage in stages:

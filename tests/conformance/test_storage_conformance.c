@@ -5,6 +5,7 @@
 #include "common/file.h"
 #include "common/memory.h"
 #include "storage/storage_drivers.h"
+#include "tests/harness/fake_gcs.h"
 #include "tests/harness/harness.h"
 #include "tests/harness/s3_server.h"
 
@@ -84,6 +85,41 @@ static int set_up_s3(void **state)
     const StorageOptions options = s3_server_options(&s3_server, location);
     assert_ok(storage_open(&options, &fixture->storage, &fixture->error), &fixture->error);
     fixture->many_count = 70;
+    *state = fixture;
+    return 0;
+}
+
+static FakeGcs *gcs; // one for all tests; each has a prefix of its own
+
+static int start_gcs(void **state)
+{
+    (void)state;
+    gcs = fake_gcs_start();
+    return 0;
+}
+
+static int stop_gcs(void **state)
+{
+    (void)state;
+    CLEANUP_FREE char *complaint = fake_gcs_complaint(gcs);
+    if (complaint != NULL) {
+        fail_msg("%s", complaint);
+    }
+    fake_gcs_stop(gcs);
+    return 0;
+}
+
+static int set_up_gcs(void **state)
+{
+    static int number = 0;
+    Fixture *fixture = mem_alloc(sizeof(*fixture));
+    fixture->arena = arena_new();
+    CLEANUP_FREE char *location = string_format("gs://bucket/test-%d/of", number++);
+    Secret key = fake_gcs_key(gcs);
+    const StorageOptions options = {
+        .location = location, .endpoint = fake_gcs_url(gcs), .secret_key = &key};
+    assert_int_equal(storage_open(&options, &fixture->storage, &fixture->error), STATUS_OK);
+    secret_done(&key);
     *state = fixture;
     return 0;
 }
@@ -549,9 +585,11 @@ int main(void)
     const struct CMUnitTest filesystem_tests[] = {EVERY_TEST(set_up_filesystem)};
     const struct CMUnitTest s3_tests[] = {EVERY_TEST(set_up_s3),
                                           cmocka_unit_test(test_wrong_access_is_named)};
+    const struct CMUnitTest gcs_tests[] = {EVERY_TEST(set_up_gcs)};
     int failed = cmocka_run_group_tests_name("memory", memory_tests, NULL, NULL);
     failed += cmocka_run_group_tests_name("filesystem", filesystem_tests, NULL, NULL);
     failed += cmocka_run_group_tests_name("s3 moto", s3_tests, start_moto, stop_server);
     failed += cmocka_run_group_tests_name("s3 swift", s3_tests, start_swift, stop_server);
+    failed += cmocka_run_group_tests_name("gcs", gcs_tests, start_gcs, stop_gcs);
     return failed;
 }
