@@ -8,7 +8,8 @@
 #define OFFLINE_REPOSITORY                                                                         \
     {                                                                                              \
         "repository", VALUE_TEXT, "LOCATION", NULL,                                                \
-            "where it is: file:///absolute/path, a directory, or s3://bucket/prefix", NULL, true   \
+            "where it is: file:///absolute/path, a directory, s3:// or gs://bucket/prefix", NULL,  \
+            true                                                                                   \
     }
 #define OFFLINE_KEY                                                                                \
     {                                                                                              \
@@ -26,18 +27,20 @@
     }
 const CommandOption REPOSITORY_CREATE[] = {
     {"location", VALUE_TEXT, "URL", "repository.location",
-     "file:///absolute/path on the servers and instances, or s3://bucket/prefix", NULL, true},
+     "file:///absolute/path on the servers and instances, s3:// or gs://bucket/prefix", NULL, true},
     {"key-file", VALUE_TEXT, "FILE", "repository.key_file", "path of the key file on the servers",
      NULL, true},
     {"create-key-file", VALUE_FLAG, NULL, "create_key_file", "make the key file when it is missing",
      NULL, false},
     {"credential", VALUE_TEXT, "NAME", "repository.object_store.credential",
-     "the credential for the store: access key id as username, secret as password", NULL, false},
+     "the credential for the store: access key id as username, secret as password; for gs:// the "
+     "account and its JSON key",
+     NULL, false},
     {"credential-source", VALUE_TEXT, "SOURCE", "repository.object_store.credential_source",
      "where else credentials come from; default automatic",
      "automatic explicit environment profile web_identity container instance none", false},
     {"endpoint", VALUE_TEXT, "URL", "repository.object_store.endpoint",
-     "of the store, without the bucket; default AWS's", NULL, false},
+     "of the store, without the bucket; default the cloud's", NULL, false},
     {"region", VALUE_TEXT, "NAME", "repository.object_store.region", "of the bucket", NULL, false},
     {"path-style", VALUE_FLAG, NULL, "repository.object_store.path_style",
      "the bucket is in the path, not in the host name", NULL, false},

@@ -20,7 +20,7 @@
 #define ANSWER_BYTES_MAX 65536
 #define TIMEOUT_MS 10000
 #define TRY_COUNT_MAX 4
-#define RETRY_MS 250 // doubled each time
+#define RETRY_MS 100 // doubled each time
 #define LIFE_S_MAX (24 * 3600)
 #define ASSERTION_LIFE_S 3600
 #define TOKEN_URI "https://oauth2.googleapis.com/token"
@@ -94,7 +94,7 @@ static Status send_once(const HttpRequest *request, Json **ret_json, Error *erro
     if (is_metadata &&
         !(http_response_header(&response, "Metadata-Flavor", flavor, sizeof(flavor)) &&
           text_equal(flavor, "Google"))) {
-        return error_set(error, REASON_UNAVAILABLE, "%.200s is not a metadata server of Google's",
+        return error_set(error, REASON_FORBIDDEN, "%.200s is not a metadata server of Google's",
                          request->url);
     }
     if (response.status != 200 || json_type(json) != JSON_OBJECT) {
@@ -340,11 +340,9 @@ static Status ask_metadata_server(const Fetch *fetch, GcpToken *ret_token, Error
     const char *const headers[] = {"Metadata-Flavor: Google", NULL};
     HttpRequest request = {.method = "GET", .url = url, .headers = headers, .is_direct = true};
     if (send(fetch, &request, &answer, error) != STATUS_OK) {
-        return error->reason != REASON_UNAVAILABLE
-                   ? error->status
-                   : error_hint(error, "where there is no metadata server, give a service "
-                                       "account's key, or name its file in "
-                                       "GOOGLE_APPLICATION_CREDENTIALS");
+        return error_hint(error, "give the machine a service account; where there is no metadata "
+                                 "server, give an account's key, or name its file in "
+                                 "GOOGLE_APPLICATION_CREDENTIALS");
     }
     return take_token(url, answer, ret_token, error);
 }
@@ -379,10 +377,9 @@ static Status parse_key(const Secret *key, Json **ret_json, Error *error)
     return STATUS_OK;
 }
 
-Status gcp_key_check(const Secret *key, Error *error)
+Status gcp_key_check(const Secret *key, Arena *arena, const char **ret_account, Error *error)
 {
     CLEANUP(json_freep) Json *json = NULL;
-    CLEANUP(arena_freep) Arena *arena = arena_new();
     uint8_t *signature = NULL;
     size_t size = 0;
     RETURN_IF_ERROR(parse_key(key, &json, error));
@@ -391,6 +388,7 @@ Status gcp_key_check(const Secret *key, Error *error)
                           error) != STATUS_OK) {
         return no_account_key("the credential", error);
     }
+    *ret_account = arena_string(arena, json_get_text(json, "client_email", ""));
     return STATUS_OK;
 }
 

@@ -4,6 +4,7 @@
 // thread fetches a new token some minutes before the old one ends, the others go on with that.
 #pragma once
 
+#include "common/arena.h"
 #include "common/error.h"
 #include "common/secret.h"
 
@@ -35,5 +36,6 @@ Status gcp_tokens_get(GcpTokens *tokens, Secret *ret_token, Error *error);
 void gcp_tokens_forget(GcpTokens *tokens, const Secret *token);
 // As if the token were so much older, for tests.
 void gcp_tokens_age(GcpTokens *tokens, int64_t duration_ms);
-// Whether a text is a service account's JSON key, without asking anybody: REASON_INVALID.
-Status gcp_key_check(const Secret *key, Error *error);
+// Whether a text is a service account's JSON key, without asking anybody, and of which account
+// (its e-mail address): REASON_INVALID.
+Status gcp_key_check(const Secret *key, Arena *arena, const char **ret_account, Error *error);

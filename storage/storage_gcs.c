@@ -295,12 +295,29 @@ static Status refuse(Error *error, const char *field, const char *message, const
     return error_hint(error, "%s", hint);
 }
 
-static Status check_options(const StorageOptions *options, Error *error)
+// The key's name is the account's, so that a wrong one is seen by who gives it.
+static Status check_key(const StorageOptions *options, Error *error)
 {
-    if (!text_is_empty(options->access_key_id) ||
-        (options->session_token != NULL && options->session_token->size > 0)) {
-        return refuse(error, "access_key_id", "Google Cloud Storage takes no access key",
-                      "give a service account's JSON key as the secret key, and no access key id");
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    const char *account = NULL;
+    if (gcp_key_check(options->secret_key, arena, &account, error) != STATUS_OK) {
+        return error_field(error, "credential");
+    }
+    if (!text_is_empty(options->access_key_id) && !text_equal(options->access_key_id, account)) {
+        error_set(error, REASON_INVALID,
+                  "the key is of the service account '%.200s', not of '%.200s'", account,
+                  options->access_key_id);
+        error_field(error, "credential");
+        return error_hint(error, "name the service account's e-mail address beside its key");
+    }
+    return STATUS_OK;
+}
+
+Status storage_gcs_check(const StorageOptions *options, Error *error)
+{
+    if (options->session_token != NULL && options->session_token->size > 0) {
+        return refuse(error, "credential", "Google Cloud Storage takes no session token",
+                      "give a service account's JSON key as the secret key");
     }
     switch (options->credential_source) {
     case STORAGE_CREDENTIALS_PROFILE:
@@ -324,9 +341,8 @@ static Status check_options(const StorageOptions *options, Error *error)
         return refuse(error, "kms_key_id", "the key of Cloud KMS is missing",
                       "name it: projects/P/locations/L/keyRings/R/cryptoKeys/K");
     }
-    if (options->secret_key != NULL && options->secret_key->size > 0 &&
-        gcp_key_check(options->secret_key, error) != STATUS_OK) {
-        return error_field(error, "secret_key");
+    if (options->secret_key != NULL && options->secret_key->size > 0) {
+        return check_key(options, error);
     }
     return STATUS_OK;
 }
@@ -355,7 +371,7 @@ Status storage_gcs_new(const StorageOptions *options, const StorageHttpHooks *ho
 {
     StorageLocation location;
     RETURN_IF_ERROR(storage_location_parse(options->location, &location, error));
-    RETURN_IF_ERROR(check_options(options, error));
+    RETURN_IF_ERROR(storage_gcs_check(options, error));
     StorageGcs *gcs = mem_alloc(sizeof(*gcs));
     storage_base_init(&gcs->base, &GCS_OPERATIONS);
     gcs->location = location;

@@ -6,7 +6,9 @@
 
 typedef struct Storage Storage;
 
+// What storage_options_check asks of a gs:// location. REASON_INVALID.
+Status storage_gcs_check(const StorageOptions *options, Error *error);
 // The options have passed storage_options_check; the location is a gs:// one. hooks: NULL, or for
-// tests. REASON_INVALID for options that do not fit GCS.
+// tests.
 Status storage_gcs_new(const StorageOptions *options, const StorageHttpHooks *hooks,
                        Storage **ret_storage, Error *error);

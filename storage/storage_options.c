@@ -5,6 +5,7 @@
 #include "common/json.h"
 #include "common/text.h"
 #include "storage/storage.h"
+#include "storage/storage_gcs.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -217,7 +218,8 @@ Status storage_options_check(const StorageOptions *options, Error *error)
         return refuse(error, "lock_days",
                       "a lock needs both its mode and a duration of at most 100 years");
     }
-    return check_credentials(options, error);
+    RETURN_IF_ERROR(check_credentials(options, error));
+    return location.scheme == STORAGE_SCHEME_GS ? storage_gcs_check(options, error) : STATUS_OK;
 }
 
 static const char *json_copy(const Json *json, const char *name, Arena *arena)

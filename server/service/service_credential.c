@@ -8,7 +8,7 @@
 
 #define DESCRIPTOR (&holdfast__v1__credential__descriptor)
 #define USERNAME_SIZE_MAX 128
-#define PASSWORD_SIZE_MAX 1024
+#define PASSWORD_SIZE_MAX 4096 // a service account's key in JSON is one, too
 
 static Status answer(ServiceCall *call, StoreTransaction *transaction, const char *name,
                      ProtobufCMessage **ret_response, Error *error)

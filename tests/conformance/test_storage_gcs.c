@@ -359,13 +359,14 @@ static void test_options_that_do_not_fit_are_refused(void **state)
     Fixture *fixture = *state;
     Secret key = secret_from_text("{\"type\":\"service_account\",\"private_key\":\"s3cret\"}");
     Secret word = secret_from_text("w0rd");
+    Secret good = fake_gcs_key(gcs);
     const struct {
         StorageOptions options;
         const char *field;
     } cases[] = {
-        {{.access_key_id = "id", .secret_key = &word}, "access_key_id"},
-        {{.secret_key = &word}, "secret_key"},
-        {{.secret_key = &key}, "secret_key"},
+        {{.access_key_id = "id", .secret_key = &good}, "credential"},
+        {{.secret_key = &word}, "credential"},
+        {{.secret_key = &key}, "credential"},
         {{.credential_source = STORAGE_CREDENTIALS_PROFILE}, "credential_source"},
         {{.encryption = STORAGE_ENCRYPTION_KMS}, "kms_key_id"},
     };
@@ -383,6 +384,7 @@ static void test_options_that_do_not_fit_are_refused(void **state)
     }
     secret_done(&key);
     secret_done(&word);
+    secret_done(&good);
 }
 
 static void test_abort_drops_the_session(void **state)

@@ -332,7 +332,7 @@ static void test_all_sources_give_a_token(void **state)
     atomic_store(&fixture->lacks_flavor, true);
     tokens = gcp_tokens_new(&(GcpTokenOptions){.scope = SCOPE, .is_metadata_only = true});
     Secret token = {0};
-    assert_int_equal(gcp_tokens_get(tokens, &token, &fixture->error), STATUS_UNAVAILABLE);
+    assert_int_equal(gcp_tokens_get(tokens, &token, &fixture->error), STATUS_PERMISSION_DENIED);
     assert_contains(fixture->error.message, "is not a metadata server of Google's");
     assert_contains(fixture->error.hint, "GOOGLE_APPLICATION_CREDENTIALS");
     gcp_tokens_free(tokens);
@@ -362,10 +362,14 @@ static void test_bad_credentials_are_named_and_not_shown(void **state)
     }
     // A federation names files and endpoints: only who runs this machine may give one.
     Secret key = secret_from_text(texts[5]);
-    assert_int_equal(gcp_key_check(&key, &fixture->error), STATUS_INVALID_ARGUMENT);
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    const char *account = NULL;
+    assert_int_equal(gcp_key_check(&key, arena, &account, &fixture->error),
+                     STATUS_INVALID_ARGUMENT);
     secret_done(&key);
     key = secret_from_text(gcp_account_key_json(fixture->account));
-    assert_ok(gcp_key_check(&key, &fixture->error), &fixture->error);
+    assert_ok(gcp_key_check(&key, arena, &account, &fixture->error), &fixture->error);
+    assert_string_equal(account, "holdfast@project.iam.gserviceaccount.com");
     secret_done(&key);
     assert_int_equal(fake_http_request_count(fixture->server), 0);
 }
