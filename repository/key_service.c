@@ -81,7 +81,8 @@ Status key_service_call(const KeyServiceCall *call, int *ret_http_status, Json *
         bool is_passing = status == STATUS_UNAVAILABLE || status == STATUS_DEADLINE_EXCEEDED;
         if (status == STATUS_OK) {
             is_passing = response.status == 429 || response.status >= 500 ||
-                         (!is_success(response.status) && call->is_passing(response.status, json));
+                         (!is_success(response.status) &&
+                          call->is_passing(call->context, response.status, json));
         }
         if (!is_passing || is_last) {
             *ret_http_status = response.status;

@@ -16,7 +16,7 @@ typedef struct KeyServiceCall {
     Status (*prepare)(void *context, Arena *arena,
                       const char *headers[KEY_SERVICE_HEADER_COUNT_MAX + 1], Error *error);
     // Whether an answer that is no success may be another one next time, besides 429 and 5xx.
-    bool (*is_passing)(int http_status, const Json *answer);
+    bool (*is_passing)(void *context, int http_status, const Json *answer);
     void *context;
 } KeyServiceCall;
 

@@ -20,6 +20,7 @@ typedef struct KeyScheme {
 static const KeyScheme SCHEMES[] = {
     {KEY_SCHEME_FILE, key_wrapper_file_check, key_wrapper_file_open},
     {"/", key_wrapper_file_check, key_wrapper_file_open},
+    {KEY_SCHEME_AWS, key_wrapper_aws_check, key_wrapper_aws_open},
     {KEY_SCHEME_GCP, key_wrapper_gcp_check, key_wrapper_gcp_open},
 };
 

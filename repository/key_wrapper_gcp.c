@@ -42,8 +42,9 @@ static Status gcp_prepare(void *context, Arena *arena,
     return STATUS_OK;
 }
 
-static bool gcp_is_passing(int http_status, const Json *answer)
+static bool gcp_is_passing(void *context, int http_status, const Json *answer)
 {
+    (void)context;
     (void)http_status;
     (void)answer;
     return false;

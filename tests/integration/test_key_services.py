@@ -4,8 +4,12 @@
 When this goes red: a data key cannot be unwrapped any more, opens for another database, or was damaged on the way.
 """
 
+import base64
+import json
 import os
+import pathlib
 import subprocess
+import sys
 import uuid
 
 import pytest
@@ -27,7 +31,7 @@ def call(location, verb, data, ids=None, environment=None, code=0):
     return bytes.fromhex(result.stdout) if code == 0 else result.stdout
 
 
-def check_binding(location, environment):
+def check_binding(location, environment, sealed_from):
     """Round trip, and nothing but the same key for the same purpose opens it."""
     key = os.urandom(32)
     wrapped = call(location, "wrap", key, environment=environment)
@@ -37,13 +41,93 @@ def check_binding(location, environment):
     for place in range(3):
         others = IDS[:place] + [str(uuid.uuid4())] + IDS[place + 1 :]
         assert "key-wrong" in call(location, "unwrap", wrapped, ids=others, environment=environment, code=1)
-    for place in (0, 5, len(wrapped) // 2, len(wrapped) - 1):
+    for place in (sealed_from, sealed_from + 20, len(wrapped) - 1):
         damaged = bytearray(wrapped)
         damaged[place] ^= 1
-        if place > 1:  # the fake's first two bytes mean nothing
-            assert "key-wrong" in call(location, "unwrap", bytes(damaged), environment=environment, code=1)
+        assert "key-wrong" in call(location, "unwrap", bytes(damaged), environment=environment, code=1)
     assert "key-wrong" in call(location, "unwrap", wrapped[:-1], environment=environment, code=1)
     return key, wrapped
+
+
+# --- AWS KMS: moto, which verifies signatures and permissions; what we wrap is also opened by AWS's own library ---
+
+AWS_SCRIPT = """
+import base64, json, sys, boto3
+call = json.load(sys.stdin)
+kms = boto3.client("kms", endpoint_url=call["endpoint"], region_name=call["region"],
+                   aws_access_key_id=call["access_key_id"], aws_secret_access_key=call["secret_key"])
+answer = getattr(kms, call["method"])(**{name: base64.b64decode(value[4:]) if str(value).startswith("b64:") else value
+                                          for name, value in call["arguments"].items()})
+answer.pop("ResponseMetadata")
+json.dump(answer, sys.stdout, default=lambda value: value.hex() if isinstance(value, bytes) else str(value))
+"""
+
+
+class Moto:
+    def __init__(self, directory):
+        self.root = pathlib.Path(__file__).resolve().parents[2]
+        self.tools = pathlib.Path(os.environ.get("HOLDFAST_S3_TOOLS") or self.root / ".dev" / "s3")
+        self.process = subprocess.Popen(
+            [sys.executable, "-B", str(self.root / "tests" / "tools" / "s3_server.py"), "moto", str(directory)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.facts = json.loads(self.process.stdout.readline())
+        self.key = self.boto("create_key")["KeyMetadata"]["Arn"]
+        self.boto("create_alias", AliasName="alias/backups", TargetKeyId=self.key)
+        self.environment = {"AWS_ACCESS_KEY_ID": self.facts["access_key_id"],
+                            "AWS_SECRET_ACCESS_KEY": self.facts["secret_key"], "AWS_REGION": self.facts["region"]}
+
+    def boto(self, method, **arguments):
+        result = subprocess.run(
+            [str(self.tools / "bin" / "python3"), "-c", AWS_SCRIPT], check=True, capture_output=True, timeout=120,
+            input=json.dumps({**self.facts, "method": method, "arguments": arguments}).encode())
+        return json.loads(result.stdout)
+
+    def location(self, key=None):
+        return f"awskms:///{key or self.key}?endpoint={self.facts['endpoint']}"
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait(60)
+
+
+@pytest.fixture(name="moto", scope="module")
+def fixture_moto(tmp_path_factory):
+    moto = Moto(tmp_path_factory.mktemp("moto"))
+    yield moto
+    moto.close()
+
+
+def test_aws_wraps_for_one_purpose(moto):
+    key, wrapped = check_binding(moto.location(), moto.environment, 36)  # behind the key's id
+    context = dict(zip(("holdfast:repository", "holdfast:database", "holdfast:key"), IDS))
+    opened = moto.boto("decrypt", CiphertextBlob="b64:" + base64.b64encode(wrapped).decode(), EncryptionContext=context)
+    assert opened["Plaintext"] == key.hex() and opened["KeyId"] == moto.key
+
+
+def test_aws_with_an_alias_and_a_profile(moto, tmp_path):
+    files = tmp_path / "credentials"
+    files.write_text(f"[backups]\naws_access_key_id = {moto.facts['access_key_id']}\n"
+                     f"aws_secret_access_key = {moto.facts['secret_key']}\n", encoding="utf-8")
+    environment = {"AWS_SHARED_CREDENTIALS_FILE": str(files), "AWS_PROFILE": "backups",
+                   "AWS_REGION": "", "AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}
+    location = moto.location("alias/backups") + "&region=" + moto.facts["region"]
+    key = os.urandom(32)
+    wrapped = call(location, "wrap", key, environment=environment)
+    assert call(location, "unwrap", wrapped, environment=environment) == key
+    assert "region" in call(moto.location("alias/backups"), "wrap", key, environment=environment, code=1)
+
+
+def test_aws_refusals(moto):
+    secret = moto.facts["secret_key"]
+    wrong = {**moto.environment, "AWS_SECRET_ACCESS_KEY": "wrong" + secret[5:]}
+    said = call(moto.location(), "wrap", os.urandom(32), environment=wrong, code=1)
+    assert said.startswith("permission-denied") and secret[5:] not in said
+    gone = moto.key.rsplit("/", 1)[0] + "/" + str(uuid.uuid4())
+    assert "key-missing" in call(moto.location(gone), "wrap", os.urandom(32), environment=moto.environment, code=1)
+
+
+def test_a_repository_under_an_aws_key(moto, tmp_path):
+    move_there_and_back(tmp_path, moto.location(), moto.environment)
 
 
 # --- Google Cloud KMS ---
@@ -67,7 +151,7 @@ def location_of(kms, key=GCP_KEY):
 
 
 def test_gcp_wraps_for_one_purpose(kms, gcp):
-    check_binding(location_of(kms), gcp)
+    check_binding(location_of(kms), gcp, 2)
 
 
 def test_gcp_with_a_token_of_the_metadata_server(kms):
@@ -115,7 +199,8 @@ def test_gcp_accounts_that_are_refused(kms, gcp, tmp_path):
 
 
 def test_locations_that_are_none(kms):
-    for location in ["gcpkms:///", "gcpkms:///projects/p", f"gcpkms:///{GCP_KEY}/cryptoKeyVersions/1",
+    for location in ["awskms:///", "awskms:///arn:aws:s3:::bucket", "awskms:///k%20y", "gcpkms:///",
+                     "gcpkms:///projects/p", f"gcpkms:///{GCP_KEY}/cryptoKeyVersions/1",
                      f"gcpkms:///{GCP_KEY}?color=red", f"gcpkms:///{GCP_KEY}?endpoint=ftp://x", "azurekms:///x",
                      "gcpkms:///projects/p/locations/l/keyRings/../cryptoKeys/k?x", "file://relative"]:
         assert "invalid-argument" in call(location, "wrap", os.urandom(32), code=1), location

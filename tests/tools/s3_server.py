@@ -215,7 +215,7 @@ class Moto(Server):
         self.wait(lambda: self.call("GET", "/moto-api/data.json")[0] == 200)
         self.iam({"Action": "CreateUser", "UserName": "holdfast"})
         policy = {"Version": "2012-10-17",
-                  "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}
+                  "Statement": [{"Effect": "Allow", "Action": ["s3:*", "kms:*"], "Resource": "*"}]}
         self.iam({"Action": "PutUserPolicy", "UserName": "holdfast", "PolicyName": "s3",
                   "PolicyDocument": json.dumps(policy)})
         text = self.iam({"Action": "CreateAccessKey", "UserName": "holdfast"}).decode()
