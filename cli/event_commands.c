@@ -3,6 +3,7 @@
 
 #include "cli/cli_output.h"
 #include "cli/command_run.h"
+#include "cli/event_lines.h"
 #include "common/clock.h"
 #include "common/memory.h"
 #include "common/text.h"
@@ -44,62 +45,35 @@ static void print_event(const Cli *cli, const Json *event)
 
 // --- following ----------------------------------------------------------------------------------
 
-// Server-sent events: lines "data: {...}" and "id: 7", a blank line ends an event (WHATWG
-// HTML, 9.2).
 typedef struct EventFollower {
     const Cli *cli;
-    Buffer line, data;
+    EventLines lines;
     int64_t last_id;
     bool has_event; // since the stream was opened
 } EventFollower;
 
-static void follower_dispatch(EventFollower *follower)
+static void on_event(void *context, const Json *event)
 {
-    CLEANUP(json_freep) Json *event = NULL;
-    Error error = {0};
-    if (follower->data.size > 0 && json_parse(buffer_text(&follower->data), follower->data.size,
-                                              &event, &error) == STATUS_OK) {
-        int64_t id = json_get_integer(event, "id", 0);
-        if (id > follower->last_id || id == 0) {
-            print_event(follower->cli, event);
-            follower->last_id = MAX(follower->last_id, id);
-        }
-        follower->has_event = true;
+    EventFollower *follower = context;
+    int64_t id = json_get_integer(event, "id", 0);
+    if (id > follower->last_id || id == 0) {
+        print_event(follower->cli, event);
+        follower->last_id = MAX(follower->last_id, id);
     }
-    buffer_clear(&follower->data);
-}
-
-static void follower_line(EventFollower *follower)
-{
-    const char *line = buffer_text(&follower->line);
-    if (*line == '\0') {
-        follower_dispatch(follower);
-    } else if (text_has_prefix(line, "data:")) {
-        const char *data = line + strlen("data:");
-        (void)buffer_append_text(&follower->data, *data == ' ' ? data + 1 : data);
-    }
-    buffer_clear(&follower->line);
+    follower->has_event = true;
 }
 
 static bool on_data(void *context, const void *data, size_t size)
 {
     EventFollower *follower = context;
-    const char *text = data;
-    for (size_t i = 0; i < size; i++) {
-        if (text[i] == '\n') {
-            follower_line(follower);
-        } else if (text[i] != '\r') {
-            (void)buffer_append(&follower->line, &text[i], 1);
-        }
-    }
+    event_lines_feed(&follower->lines, data, size);
     return true;
 }
 
 static Status follow(Cli *cli, const char *query, int64_t last_id, Error *error)
 {
     EventFollower follower = {.cli = cli, .last_id = last_id};
-    buffer_init(&follower.line, LINE_BYTES_MAX);
-    buffer_init(&follower.data, LINE_BYTES_MAX);
+    event_lines_init(&follower.lines, on_event, &follower);
     Status status = STATUS_OK;
     for (int break_count = 0; break_count < BREAK_COUNT_MAX; break_count++) {
         if (break_count > 0) {
@@ -108,8 +82,7 @@ static Status follow(Cli *cli, const char *query, int64_t last_id, Error *error)
         char id[32];
         (void)snprintf(id, sizeof(id), "%lld", (long long)follower.last_id);
         follower.has_event = false;
-        buffer_clear(&follower.line);
-        buffer_clear(&follower.data);
+        event_lines_begin(&follower.lines);
         error_clear(error);
         status =
             cli_stream(cli, "/v1/events/stream", cli_query_add(cli->arena, query, "after_id", id),
@@ -119,8 +92,7 @@ static Status follow(Cli *cli, const char *query, int64_t last_id, Error *error)
         }
         break_count = follower.has_event ? 0 : break_count;
     }
-    buffer_done(&follower.line);
-    buffer_done(&follower.data);
+    event_lines_done(&follower.lines);
     return status;
 }
 

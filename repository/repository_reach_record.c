@@ -17,6 +17,9 @@
 #define BITS_SIZE_AT (28 + REF_SIZE)
 #define MARK_SIZE (BITS_SIZE_AT + 2) // without the bits
 #define NUMBER_SIZE 8
+// What is doubled counts a pack's bytes for each step; so many of them can still be added up.
+#define DOUBLED_BYTES_MAX (INT64_C(1) << 42)
+#define STALE_BYTES_MAX (INT64_C(1) << 53)
 #define LIST_COUNT 1000
 
 static const PackName NO_BASE = {0};
@@ -219,7 +222,8 @@ static bool mark_decode(const uint8_t *data, size_t size, size_t *offset, Reache
                               .is_doubled = (bytes >> 63) != 0};
     memcpy(ret_pack->fold, mark + 28, REF_SIZE);
     *offset += MARK_SIZE + bits_size;
-    return true;
+    return ret_pack->live_bytes <=
+           (ret_pack->is_doubled ? DOUBLED_BYTES_MAX : (int64_t)PACK_SIZE_MAX);
 }
 
 void reach_record_merge(const ReachStep *step, Reach *reach)
@@ -301,7 +305,8 @@ static bool index_steps(ReachRecord *record, const uint8_t *data, size_t size)
                           .marks_size = get_u32(head + 68)};
         memcpy(step.key_id, head + 40, ID_SIZE);
         offset += STEP_SIZE;
-        if (step.marks_size > size - offset ||
+        if (step.marks_size > size - offset || step.stale_bytes < 0 ||
+            step.stale_bytes > STALE_BYTES_MAX ||
             (record->count > 0 &&
              name_compare(&record->steps[record->count - 1].manifest, &step.manifest) >= 0)) {
             return false;

@@ -152,10 +152,10 @@ bool innodb_file_init(InnodbFile *file, const uint8_t *header, size_t size)
 
 void innodb_file_set_doublewrite(InnodbFile *file, const uint8_t *page)
 {
-    assert(file->page_size >= 4096);
     const uint8_t *doublewrite = page + file->page_size - 200; // TRX_SYS_DOUBLEWRITE
     file->doublewrite[0] = file->doublewrite[1] = 0;
-    if (read_u32(doublewrite + 10) == DOUBLEWRITE_MAGIC) {
+    // A system tablespace is never compressed: one that says so is damaged, and is checked whole.
+    if (!file->is_zip && read_u32(doublewrite + 10) == DOUBLEWRITE_MAGIC) {
         file->doublewrite[0] = read_u32(doublewrite + 14);
         file->doublewrite[1] = read_u32(doublewrite + 18);
     }

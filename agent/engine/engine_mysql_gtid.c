@@ -61,19 +61,26 @@ static const MariadbGtid *find_domain(const MariadbPosition *position, uint32_t 
     return best;
 }
 
-bool mariadb_position_equal(const MariadbPosition *a, const MariadbPosition *b)
+static bool has_gtids_of(const MariadbPosition *position, const MariadbPosition *other)
 {
-    if (a->count != b->count) {
-        return false;
-    }
-    for (size_t i = 0; i < a->count; i++) {
-        const MariadbGtid *other = find_domain(b, a->items[i].domain);
-        if (other == NULL || other->server != a->items[i].server ||
-            other->sequence != a->items[i].sequence) {
+    for (size_t i = 0; i < other->count; i++) {
+        const MariadbGtid *wanted = &other->items[i];
+        bool has = false;
+        for (size_t j = 0; j < position->count && !has; j++) {
+            const MariadbGtid *item = &position->items[j];
+            has = item->domain == wanted->domain && item->server == wanted->server &&
+                  item->sequence == wanted->sequence;
+        }
+        if (!has) {
             return false;
         }
     }
     return true;
+}
+
+bool mariadb_position_equal(const MariadbPosition *a, const MariadbPosition *b)
+{
+    return has_gtids_of(a, b) && has_gtids_of(b, a);
 }
 
 bool mariadb_position_reached(const MariadbPosition *position, const MariadbPosition *wanted)
