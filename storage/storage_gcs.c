@@ -62,6 +62,16 @@ static void read_object(const Json *json, StorageObject *ret_object)
     ret_object->modified_us = get_time(json, "timeCreated"); // of this generation
 }
 
+static Status check_size(const StorageGcs *gcs, const char *key, const StorageObject *object,
+                         Error *error)
+{
+    if (object->size_bytes < 0) {
+        return error_set(error, REASON_STORAGE_UNFIT, "%s: the store tells no size of object '%s'",
+                         gcs->description, key);
+    }
+    return STATUS_OK;
+}
+
 Status gcs_stat(Storage *storage, const char *key, StorageObject *ret_object, Error *error)
 {
     StorageGcs *gcs = (StorageGcs *)storage;
@@ -76,6 +86,7 @@ Status gcs_stat(Storage *storage, const char *key, StorageObject *ret_object, Er
     }
     RETURN_IF_ERROR(gcs_parse(gcs, &response, &object, error));
     read_object(object, ret_object);
+    RETURN_IF_ERROR(check_size(gcs, key, ret_object, error));
     ret_object->locked_until_us = locked_until(object);
     return STATUS_OK;
 }
@@ -153,10 +164,12 @@ static Status list_page(Listing *listing, bool *ret_is_full, Error *error)
     return STATUS_OK;
 }
 
-static Status check_order(const Listing *listing, Error *error)
+static Status check_objects(const Listing *listing, Error *error)
 {
-    for (size_t i = 1; i < listing->page.count; i++) {
-        if (strcmp(listing->page.objects[i - 1].key, listing->page.objects[i].key) >= 0) {
+    for (size_t i = 0; i < listing->page.count; i++) {
+        const StorageObject *object = &listing->page.objects[i];
+        RETURN_IF_ERROR(check_size(listing->gcs, object->key, object, error));
+        if (i > 0 && strcmp(listing->page.objects[i - 1].key, listing->page.objects[i].key) >= 0) {
             return error_set(error, REASON_STORAGE_UNFIT,
                              "%s: the store does not list objects in the order of their names",
                              listing->gcs->description);
@@ -183,7 +196,7 @@ static Status gcs_list(Storage *storage, const char *prefix, const char *after, 
         }
         RETURN_IF_ERROR(list_page(&listing, &is_full, error));
     } while (!is_full && listing.page_token != NULL);
-    RETURN_IF_ERROR(check_order(&listing, error));
+    RETURN_IF_ERROR(check_objects(&listing, error));
     *ret_page = listing.page;
     *ret_has_more = is_full;
     return STATUS_OK;
