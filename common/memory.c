@@ -37,6 +37,16 @@ void *mem_alloc_array(size_t count, size_t item_size)
     return mem_alloc(count * item_size);
 }
 
+void *mem_alloc_aligned(size_t alignment, size_t size)
+{
+    void *memory = NULL;
+    if (posix_memalign(&memory, alignment, size > 0 ? size : 1) != 0) {
+        mem_exhausted();
+    }
+    memset(memory, 0, size);
+    return memory;
+}
+
 void *mem_realloc_array(void *memory, size_t count, size_t item_size)
 {
     if (item_size > 0 && count > SIZE_MAX / item_size) {

@@ -10,7 +10,8 @@
 
 NORETURN void mem_exhausted(void);     // for allocations by foreign libraries
 MUST_USE void *mem_alloc(size_t size); // zeroed
-MUST_USE void *mem_alloc_array(size_t count, size_t item_size); // zeroed, overflow checked
+MUST_USE void *mem_alloc_array(size_t count, size_t item_size);  // zeroed, overflow checked
+MUST_USE void *mem_alloc_aligned(size_t alignment, size_t size); // zeroed
 MUST_USE void *mem_realloc_array(void *memory, size_t count,
                                  size_t item_size); // new part not zeroed
 void mem_free(void *memory);                        // NULL is fine

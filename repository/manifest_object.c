@@ -58,6 +58,7 @@ static Json *manifest_to_json(const Manifest *manifest)
     json_set_integer(json, "data_bytes", manifest->data_bytes);
     json_set_integer(json, "new_bytes", manifest->new_bytes);
     json_set_integer(json, "stored_bytes", manifest->stored_bytes);
+    json_set_integer(json, "resumed_bytes", manifest->resumed_bytes);
     json_set_integer(json, "read_bytes", manifest->read_bytes);
     json_set_integer(json, "unrecorded_bytes", manifest->unrecorded_bytes);
     json_set_integer(json, "extent_size", (int64_t)EXTENT_SIZE);
@@ -96,6 +97,7 @@ static Status manifest_from_json(const char *object, const Json *json, Arena *ar
         !count_of(json, "data_bytes", &manifest->data_bytes) ||
         !count_of(json, "new_bytes", &manifest->new_bytes) ||
         !count_of(json, "stored_bytes", &manifest->stored_bytes) ||
+        !count_of(json, "resumed_bytes", &manifest->resumed_bytes) ||
         !count_of(json, "read_bytes", &manifest->read_bytes) ||
         !count_of(json, "unrecorded_bytes", &manifest->unrecorded_bytes) ||
         !count_of(json, "list_level", &level) || level > LIST_LEVEL_MAX ||

@@ -118,6 +118,7 @@ typedef struct Manifest {
     int64_t file_count, size_bytes; // what a restore writes
     int64_t new_bytes;              // plain bytes of extents that were not in the parent
     int64_t stored_bytes;           // what this backup's packs added to the repository
+    int64_t resumed_bytes;          // of new_bytes, what dead attempts had stored already
     int64_t read_bytes;             // read from the data directory to publish it
     int64_t unrecorded_bytes;       // see PublishOptions.reads_everything
     char digest[65]; // hex SHA-256 of this manifest object; set on read and by publish
@@ -139,12 +140,28 @@ Status manifest_open(Repository *repository, const char *database_id, const char
                      Manifest **ret_manifest, Error *error);
 
 // --- progress ---
-// Called from the working thread now and then (at least every 8 MiB); false cancels: the operation
+// Called from the calling thread now and then, several times a second; false cancels: the operation
 // ends with REASON_CANCELED.
 typedef struct Progress {
     bool (*on_progress)(void *context, int64_t done_bytes, int64_t total_bytes);
     void *context;
 } Progress;
+
+// --- limits ---
+// What operations may use. One may be shared by any number of them, also of several threads, and
+// changed while they run. Thread-safe; must outlive what uses it.
+typedef struct Limits Limits;
+Limits *limits_new(void); // every processor, no limit of bandwidth
+void limits_free(Limits *limits);
+void limits_freep(Limits **limits);
+// How many threads hash, compress and decompress at once; 0: as many as there are processors.
+void limits_set_cpus(Limits *limits, int cpu_count);
+// Bytes a second to and from the repository; 0: no limit. They hold on average over some seconds: a
+// pack (16 MiB) goes out at once. Reading a parent's map is not counted.
+void limits_set_bandwidth(Limits *limits, int64_t upload_bytes_per_second,
+                          int64_t download_bytes_per_second);
+#define REPOSITORY_MEMORY_BYTES (INT64_C(256) * 1024 * 1024) // the default for one operation
+#define REPOSITORY_MEMORY_BYTES_MIN (INT64_C(64) * 1024 * 1024)
 
 // --- publish ---
 // One file of the data directory, in byte order of path. The callbacks are called from several
@@ -186,6 +203,13 @@ typedef struct PublishOptions {
     // what differs from the parent without being said to be written. The backup is right either
     // way; more than 0 says that is_written must not be believed on this machine.
     bool reads_everything;
+    // Extents in packs of this shard with an epoch from here to below `epoch` are named instead of
+    // stored again: what attempts that died have uploaded. The caller promises that no sweep
+    // removes or compacts packs of these epochs until the manifest is kept or this attempt has
+    // ended (its protect_epoch_min is at most this). 0: there were none.
+    uint32_t resume_epoch_min;
+    Limits *limits;       // NULL: those of limits_new
+    int64_t memory_bytes; // for buffers, whatever the size of the shard; 0: the default
     Progress progress;
 } PublishOptions;
 // Writes packs with what is new against the parent, then the manifest by conditional create. A page

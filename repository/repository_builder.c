@@ -4,13 +4,13 @@
 #include "repository/repository_builder.h"
 
 #include "common/memory.h"
+#include "repository/repository_compressor.h"
 
 #include <assert.h>
 #include <string.h>
-#include <zstd.h>
 
 #define NODE_COMPRESSION_LEVEL 1
-// The publisher reads the parent's list ahead by at most its queue of tasks, which is shorter.
+// The publisher reads the parent's list ahead by at most its queue of items, which is shorter.
 #define WINDOW_COUNT 256
 // A list leaf ends after a path whose digest starts below this, or when it is full: 128 entries on
 // average. So a file more or less changes its own leaf and no other.
@@ -19,9 +19,9 @@
 struct NodeStore {
     const ShardScope *scope;
     PackWriter *packs;
-    ZSTD_CCtx *context;
+    PackSealer *sealer;
+    Compressor *compressor;
     uint8_t *packed;
-    size_t packed_capacity;
 };
 
 NodeStore *node_store_new(const ShardScope *scope, PackWriter *packs)
@@ -29,31 +29,24 @@ NodeStore *node_store_new(const ShardScope *scope, PackWriter *packs)
     NodeStore *store = mem_alloc(sizeof(*store));
     store->scope = scope;
     store->packs = packs;
-    store->context = ZSTD_createCCtx();
-    assert(store->context != NULL);
-    store->packed_capacity = ZSTD_compressBound(BLOB_SIZE_MAX);
-    store->packed = mem_alloc(store->packed_capacity);
+    store->sealer = pack_sealer_new(scope);
+    store->compressor = compressor_new(NODE_COMPRESSION_LEVEL);
+    store->packed = mem_alloc(BLOB_SIZE_MAX);
     return store;
 }
 
 void node_store_free(NodeStore *store)
 {
     if (store != NULL) {
-        ZSTD_freeCCtx(store->context);
+        pack_sealer_free(store->sealer);
+        compressor_free(store->compressor);
         mem_free(store->packed);
         mem_free(store);
     }
 }
 
-void node_store_freep(NodeStore **store)
-{
-    node_store_free(*store);
-    *store = NULL;
-}
-
-static Status node_store_put(NodeStore *store, const uint8_t *data, size_t size,
-                             const Ref *candidates, size_t candidate_count, Ref *ret_ref,
-                             Error *error)
+Status node_store_put(NodeStore *store, const uint8_t *data, size_t size, const Ref *candidates,
+                      size_t candidate_count, Ref *ret_ref, Error *error)
 {
     Ref ref = {.kind = BLOB_NODE, .plain_size = (uint32_t)size, .encoding = ENCODING_ZSTD};
     node_hash(store->scope, data, size, ref.hash);
@@ -63,17 +56,33 @@ static Status node_store_put(NodeStore *store, const uint8_t *data, size_t size,
             return STATUS_OK;
         }
     }
-    size_t packed_size = ZSTD_compressCCtx(store->context, store->packed, store->packed_capacity,
-                                           data, size, NODE_COMPRESSION_LEVEL);
-    const uint8_t *content = store->packed;
-    if (ZSTD_isError(packed_size) || packed_size >= size) {
+    PackBlob blob = {.ref = &ref, .content = store->packed};
+    blob.size = compressor_pack(store->compressor, data, size, store->packed);
+    if (blob.size == 0) {
         ref.encoding = ENCODING_RAW;
-        content = data;
-        packed_size = size;
+        blob.content = data;
+        blob.size = size;
     }
-    RETURN_IF_ERROR(pack_writer_add(store->packs, &ref, content, packed_size, error));
+    RETURN_IF_ERROR(pack_writer_add(store->packs, store->sealer, &blob, 1, error));
     *ret_ref = ref;
     return STATUS_OK;
+}
+
+Status node_store_put_extents(NodeStore *store, const Ref *extents, size_t count,
+                              const Ref *candidate, uint8_t *node, Ref *ret_ref, Error *error)
+{
+    bool is_zero = true;
+    for (size_t i = 0; i < count; i++) {
+        ref_encode(&extents[i], node + NODE_HEADER_SIZE + i * REF_SIZE);
+        is_zero = is_zero && extents[i].kind == BLOB_ZERO;
+    }
+    if (is_zero) {
+        *ret_ref = (Ref){0};
+        return STATUS_OK;
+    }
+    node_header_encode(NODE_MAP, 1, count, node);
+    return node_store_put(store, node, NODE_HEADER_SIZE + count * REF_SIZE, candidate, 1, ret_ref,
+                          error);
 }
 
 // --- map --------------------------------------------------------------------------------------
@@ -106,14 +115,16 @@ void map_builder_begin(MapBuilder *builder, int64_t size_bytes)
     }
 }
 
-Status map_builder_add(MapBuilder *builder, const Ref *extent, const ParentNodes *parent,
+Status map_builder_add(MapBuilder *builder, int level, const Ref *added, const ParentNodes *parent,
                        Error *error)
 {
-    assert(builder->position < builder->extent_count);
-    builder->position++;
+    assert(level <= builder->depth);
+    int64_t span = map_span(level);
+    assert(builder->position < builder->extent_count && builder->position % span == 0);
+    builder->position = MIN(builder->position + span, builder->extent_count);
     bool is_last = builder->position == builder->extent_count;
-    Ref ref = *extent;
-    for (int level = 1; level <= builder->depth; level++) {
+    Ref ref = *added;
+    for (level++; level <= builder->depth; level++) {
         size_t *count = &builder->counts[level];
         uint8_t *node = builder->nodes[level];
         ref_encode(&ref, node + NODE_HEADER_SIZE + *count * REF_SIZE);

@@ -5,13 +5,18 @@
 #include "repository/repository_pack.h"
 #include "repository/repository_reader.h"
 
-// Seals nodes that are new. One thread at a time.
+// Seals nodes that are new. One thread at a time; several stores may share a PackWriter.
 typedef struct NodeStore NodeStore;
 NodeStore *node_store_new(const ShardScope *scope, PackWriter *packs); // borrows both
-void node_store_free(NodeStore *store);
-void node_store_freep(NodeStore **store);
+void node_store_free(NodeStore *store);                                // NULL is fine
+// One of the candidates when it is this node, else what is stored now.
+Status node_store_put(NodeStore *store, const uint8_t *data, size_t size, const Ref *candidates,
+                      size_t candidate_count, Ref *ret_ref, Error *error);
+// The node of level 1 over these extents, or the zero ref; `node` has room for it.
+Status node_store_put_extents(NodeStore *store, const Ref *extents, size_t count,
+                              const Ref *candidate, uint8_t *node, Ref *ret_ref, Error *error);
 
-// The parent's nodes that end at the same extent as ours may; BLOB_ZERO: none there.
+// The parent's nodes that end where what is added ends; BLOB_ZERO: none there.
 typedef struct ParentNodes {
     Ref levels[MAP_LEVEL_MAX + 1];
 } ParentNodes;
@@ -28,7 +33,9 @@ typedef struct MapBuilder {
 void map_builder_init(MapBuilder *builder, NodeStore *store);
 void map_builder_done(MapBuilder *builder);
 void map_builder_begin(MapBuilder *builder, int64_t size_bytes);
-Status map_builder_add(MapBuilder *builder, const Ref *extent, const ParentNodes *parent,
+// The next node of `level`, whole: a file's only extent (0), or a node of the map. What comes after
+// must begin where a node of its level does.
+Status map_builder_add(MapBuilder *builder, int level, const Ref *added, const ParentNodes *parent,
                        Error *error);
 // The root once all extents are in.
 void map_builder_end(const MapBuilder *builder, int *ret_depth, Ref *ret_root);

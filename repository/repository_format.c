@@ -320,6 +320,15 @@ int64_t map_width(int64_t extent_count, int level)
     return extent_count;
 }
 
+int64_t map_span(int level)
+{
+    int64_t span = 1;
+    for (int i = 0; i < level; i++) {
+        span *= NODE_REF_COUNT_MAX;
+    }
+    return span;
+}
+
 int map_depth(int64_t extent_count)
 {
     int depth = 0;

@@ -107,6 +107,7 @@ bool list_path_is_valid(const char *path);
 int64_t extent_count_of(int64_t size_bytes);
 // How many nodes (level > 0) or extents (0) a file's map has at a level.
 int64_t map_width(int64_t extent_count, int level);
+int64_t map_span(int level);         // how many extents a whole node of a level covers
 int map_depth(int64_t extent_count); // 0: the root is the extent itself
 
 bool memory_is_zero(const uint8_t *data, size_t size);

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Publishing: a stopped engine's directory becomes a backup that shares everything unchanged with
-// its parent. One thread reads the files and walks the parent's maps in step; workers hash and
-// compress; what comes back in order is sealed, mapped and listed. Memory does not depend on the
-// size of the shard.
+// its parent. The calling thread walks the files and the parent's list in step and cuts the files
+// into parts; workers turn parts into nodes; what comes back in order is mapped and listed. Memory
+// does not depend on the size of the shard.
 #include "common/clock.h"
 #include "common/file.h"
 #include "common/memory.h"
 #include "repository/manifest_object.h"
-#include "repository/repository_publish_pipeline.h"
+#include "repository/repository_publish_worker.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -15,11 +15,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
-#define WORKER_COUNT 2
 #define PROGRESS_STEP_BYTES (INT64_C(4) * 1024 * 1024)
+#define PROGRESS_STEP_MS 500
+// Workers wait for the disk and the store as well, so there are more than processors; how many
+// compute at once is a matter of Limits.
+#define WORKER_COUNT_MIN 4
+#define WORKER_COUNT_MAX 32
+#define UPLOADER_COUNT 6
+#define PACK_COUNT_MIN 2
+#define PACK_COUNT_MAX (UPLOADER_COUNT + 2)
 
 // The parent's list and the map of its file of the path that is being read.
 typedef struct ParentWalk {
@@ -33,17 +39,19 @@ typedef struct ParentWalk {
 typedef struct Publisher {
     const PublishOptions *options;
     ShardScope scope;
+    Limits *own_limits; // when the caller gave none
+    PublishRun run;
     PackWriter *packs;
+    ResumeTable *resume;
     NodeStore *nodes;
     MapBuilder map;
     bool is_map_begun;
-    int64_t file_data_bytes;
+    int64_t file_data_bytes, file_parent_data_bytes; // of the items taken
     ListBuilder *list;
-    Pipeline *pipeline;
+    PublishWorkers *workers;
     ParentWalk parent;
-    int directory_fd;
     Manifest manifest; // the statistics, as they grow
-    int64_t done_bytes, total_bytes, reported_bytes;
+    int64_t total_bytes, reported_bytes, reported_ms;
 } Publisher;
 
 // --- parent -----------------------------------------------------------------------------------
@@ -87,219 +95,210 @@ static Status parent_seek(ParentWalk *parent, const char *path, EntryKind kind, 
     return STATUS_OK;
 }
 
-// What the parent has where our extent `position` of `extent_count` is, and the nodes that end
-// there.
-static Status parent_refs(ParentWalk *parent, int64_t position, int64_t extent_count,
-                          ExtentTask *task, Error *error)
-{
-    task->parent = (Ref){0};
-    memset(&task->parent_nodes, 0, sizeof(task->parent_nodes));
-    if (!parent->has_map) {
-        return STATUS_OK;
-    }
-    if (position < parent->map.extent_count) {
-        RETURN_IF_ERROR(map_reader_get(&parent->map, 0, position, &task->parent, error));
-    }
-    bool is_last = position + 1 == extent_count;
-    int64_t node = position;
-    int64_t end = position + 1;
-    for (int level = 1; level <= parent->map.depth; level++) {
-        node /= NODE_REF_COUNT_MAX;
-        bool is_end = is_last || end % NODE_REF_COUNT_MAX == 0;
-        if (!is_end) {
-            break;
-        }
-        end /= NODE_REF_COUNT_MAX;
-        if (node < map_width(parent->map.extent_count, level)) {
-            RETURN_IF_ERROR(map_reader_get(&parent->map, level, node,
-                                           &task->parent_nodes.levels[level], error));
-        }
-    }
-    return STATUS_OK;
-}
-
 // --- taking results ---------------------------------------------------------------------------
 
 static Status report_progress(Publisher *publisher, Error *error)
 {
     const Progress *progress = &publisher->options->progress;
-    publisher->reported_bytes = publisher->done_bytes;
+    publisher->reported_bytes = atomic_load(&publisher->run.done_bytes);
+    publisher->reported_ms = clock_monotonic_ms();
     if (progress->on_progress != NULL &&
-        !progress->on_progress(progress->context, publisher->done_bytes, publisher->total_bytes)) {
+        !progress->on_progress(progress->context, publisher->reported_bytes,
+                               publisher->total_bytes)) {
         return error_set(error, REASON_CANCELED, "publishing was canceled");
     }
     return STATUS_OK;
 }
 
-static Status end_entry(Publisher *publisher, const ListEntry *ended, Error *error)
+static Status report_when_due(Publisher *publisher, Error *error)
 {
-    ListEntry *entry = (ListEntry *)(uintptr_t)ended; // the slot's copy is ours
-    if (entry->kind == ENTRY_FILE) {
-        if (!publisher->is_map_begun) {
-            map_builder_begin(&publisher->map, entry->size_bytes); // an empty file
-        }
-        map_builder_end(&publisher->map, &entry->depth, &entry->root);
-        publisher->is_map_begun = false;
-        publisher->manifest.file_count++;
-        publisher->manifest.size_bytes += entry->size_bytes;
-        entry->data_bytes = publisher->file_data_bytes;
-        publisher->manifest.data_bytes += entry->data_bytes;
-        publisher->file_data_bytes = 0;
-    } else {
-        publisher->manifest.directory_count++;
-    }
-    return list_builder_add(publisher->list, entry, error);
+    int64_t new_bytes = atomic_load(&publisher->run.done_bytes) - publisher->reported_bytes;
+    bool is_due = new_bytes >= PROGRESS_STEP_BYTES ||
+                  clock_monotonic_ms() - publisher->reported_ms >= PROGRESS_STEP_MS;
+    return is_due ? report_progress(publisher, error) : STATUS_OK;
 }
 
-static Status take_extent(Publisher *publisher, ExtentTask *task, Error *error)
+static Status end_entry(Publisher *publisher, const PublishItem *item, Error *error)
+{
+    const SourceFile *file = item->file;
+    ListEntry entry = {.kind = file == NULL ? ENTRY_DIRECTORY : ENTRY_FILE,
+                       .mode = file == NULL ? 0700 : file->mode & 0777,
+                       .size_bytes = file == NULL ? 0 : file->size_bytes};
+    const char *path = file == NULL ? item->directory_path : file->path;
+    memcpy(entry.path, path, strlen(path) + 1);
+    if (file == NULL) {
+        publisher->manifest.directory_count++;
+        return list_builder_add(publisher->list, &entry, error);
+    }
+    if (!publisher->is_map_begun) {
+        map_builder_begin(&publisher->map, entry.size_bytes); // an empty file
+    }
+    map_builder_end(&publisher->map, &entry.depth, &entry.root);
+    entry.data_bytes = item->base_data_bytes + publisher->file_data_bytes -
+                       (item->is_delta ? publisher->file_parent_data_bytes : 0);
+    publisher->is_map_begun = false;
+    publisher->file_data_bytes = publisher->file_parent_data_bytes = 0;
+    publisher->manifest.file_count++;
+    publisher->manifest.size_bytes += entry.size_bytes;
+    publisher->manifest.data_bytes += entry.data_bytes;
+    return list_builder_add(publisher->list, &entry, error);
+}
+
+static Status take_node(Publisher *publisher, const PublishItem *item, Error *error)
 {
     if (!publisher->is_map_begun) {
-        map_builder_begin(&publisher->map, task->file_size_bytes);
+        map_builder_begin(&publisher->map, item->file->size_bytes);
         publisher->is_map_begun = true;
     }
-    if (task->is_new) {
-        RETURN_IF_ERROR(pack_writer_add(publisher->packs, &task->ref, task->content,
-                                        task->content_size, error));
-        publisher->manifest.new_bytes += (int64_t)task->size;
+    publisher->file_data_bytes += item->data_bytes;
+    publisher->file_parent_data_bytes += item->parent_data_bytes;
+    return map_builder_add(&publisher->map, item->level, &item->ref, &item->ancestors, error);
+}
+
+// Takes the oldest item if it is finished, or waits a while.
+static Status take_one(Publisher *publisher, bool *ret_is_empty, Error *error)
+{
+    PublishItem *item = NULL;
+    RETURN_IF_ERROR(publish_workers_take(publisher->workers, &item, ret_is_empty, error));
+    if (item != NULL) {
+        RETURN_IF_ERROR(item->kind == ITEM_END ? end_entry(publisher, item, error)
+                                               : take_node(publisher, item, error));
+        publish_workers_release(publisher->workers);
     }
-    if (task->ref.kind != BLOB_ZERO) {
-        publisher->file_data_bytes += (int64_t)task->size;
-    }
-    RETURN_IF_ERROR(map_builder_add(&publisher->map, &task->ref, &task->parent_nodes, error));
-    if (task->is_read) {
-        publisher->manifest.read_bytes += (int64_t)task->size;
-        bool is_same = task->ref.kind == BLOB_ZERO ? task->parent.kind == BLOB_ZERO : !task->is_new;
-        publisher->manifest.unrecorded_bytes +=
-            task->is_unwritten && !is_same ? (int64_t)task->size : 0;
-    }
-    publisher->done_bytes += (int64_t)task->size;
-    if (publisher->done_bytes - publisher->reported_bytes >= PROGRESS_STEP_BYTES) {
-        return report_progress(publisher, error);
+    return report_when_due(publisher, error);
+}
+
+static Status next_item(Publisher *publisher, PublishItem **ret_item, Error *error)
+{
+    bool is_empty = false;
+    while ((*ret_item = publish_workers_slot(publisher->workers)) == NULL) {
+        RETURN_IF_ERROR(take_one(publisher, &is_empty, error));
     }
     return STATUS_OK;
 }
 
-// Takes what is finished; with must_take, at least one.
-static Status drain(Publisher *publisher, bool must_take, bool *ret_took, Error *error)
+// --- cutting ----------------------------------------------------------------------------------
+
+// The parent's nodes above `level` that end where our extents up to `end` do.
+static Status parent_ancestors(ParentWalk *parent, int64_t extent_count, int level, int64_t end,
+                               ParentNodes *nodes, Error *error)
 {
-    *ret_took = false;
-    for (;;) {
-        ExtentTask *task = pipeline_take(publisher->pipeline, must_take && !*ret_took);
-        if (task == NULL) {
-            return STATUS_OK;
+    if (!parent->has_map) {
+        return STATUS_OK;
+    }
+    for (level++; level <= parent->map.depth; level++) {
+        int64_t span = map_span(level);
+        int64_t position = (end - 1) / span;
+        if (end != extent_count && end % span != 0) {
+            break;
         }
-        if (task->end_of != NULL) {
-            RETURN_IF_ERROR(end_entry(publisher, task->end_of, error));
-        } else {
-            RETURN_IF_ERROR(take_extent(publisher, task, error));
+        if (position < map_width(parent->map.extent_count, level)) {
+            RETURN_IF_ERROR(
+                map_reader_get(&parent->map, level, position, &nodes->levels[level], error));
         }
-        pipeline_release(publisher->pipeline);
-        *ret_took = true;
-    }
-}
-
-static Status next_slot(Publisher *publisher, ExtentTask **ret_task, Error *error)
-{
-    ExtentTask *task = pipeline_slot(publisher->pipeline);
-    bool took = false;
-    RETURN_IF_ERROR(drain(publisher, task == NULL, &took, error));
-    *ret_task = task != NULL ? task : pipeline_slot(publisher->pipeline);
-    assert(*ret_task != NULL);
-    return STATUS_OK;
-}
-
-// --- reading ----------------------------------------------------------------------------------
-
-static Status submit_end(Publisher *publisher, const char *path, EntryKind kind, uint32_t mode,
-                         int64_t size_bytes, Error *error)
-{
-    ExtentTask *task = NULL;
-    RETURN_IF_ERROR(next_slot(publisher, &task, error));
-    // The extent's room in the slot holds the entry.
-    assert(sizeof(ListEntry) <= EXTENT_SIZE);
-    ListEntry entry = {.kind = kind, .mode = mode & 0777, .size_bytes = size_bytes};
-    memcpy(entry.path, path, strlen(path) + 1);
-    memcpy(task->plain, &entry, sizeof(entry));
-    task->end_of = (const ListEntry *)(const void *)task->plain;
-    pipeline_submit(publisher->pipeline);
-    return STATUS_OK;
-}
-
-static Status file_changed(const SourceFile *file, Error *error)
-{
-    error_set(error, REASON_CONFLICT, "file '%s' changed while it was read", file->path);
-    return error_hint(error, "the engine must be stopped while its directory is published");
-}
-
-// Whether the parent's extent at this place is ours, as far as the record of writes knows.
-static bool is_unwritten(const ParentWalk *parent, const SourceFile *file, int64_t position)
-{
-    size_t size = extent_size_at(file->size_bytes, position);
-    return file->is_written != NULL && parent->has_map && position < parent->map.extent_count &&
-           extent_size_at(parent->map.size_bytes, position) == size &&
-           !file->is_written(file->written_context, position * (int64_t)EXTENT_SIZE, (int64_t)size);
-}
-
-static Status read_plain(const SourceFile *file, int fd, int64_t offset, uint8_t *plain,
-                         size_t size, Error *error)
-{
-    size_t got = 0;
-    if (file_read_at(fd, plain, size, offset, &got, error) != STATUS_OK) {
-        return error_wrap(error, "file '%s'", file->path);
-    }
-    if (got != size) {
-        return file_changed(file, error);
-    }
-    int64_t bad_page = 0;
-    if (file->check != NULL && !file->check(file->context, plain, size, offset, &bad_page)) {
-        error_set(error, REASON_PAGE_CORRUPT, "page %lld of file '%s' fails its checksum",
-                  (long long)bad_page, file->path);
-        return error_hint(error, "check the source's disk and table; this backup was not taken and "
-                                 "the earlier ones are untouched");
     }
     return STATUS_OK;
 }
 
-static Status read_extent(Publisher *publisher, const SourceFile *file, int fd, int64_t position,
-                          Error *error)
+// The highest level at which the parent's node from extent `first` on is ours as it is; 0: none.
+static int unwritten_level(const Publisher *publisher, const SourceFile *file, int64_t first)
 {
-    ExtentTask *task = NULL;
-    RETURN_IF_ERROR(next_slot(publisher, &task, error));
-    size_t size = extent_size_at(file->size_bytes, position);
-    task->is_unwritten = is_unwritten(&publisher->parent, file, position);
-    task->is_read = !task->is_unwritten || publisher->options->reads_everything;
-    if (task->is_read) {
-        RETURN_IF_ERROR(
-            read_plain(file, fd, position * (int64_t)EXTENT_SIZE, task->plain, size, error));
+    const ParentWalk *parent = &publisher->parent;
+    // Of a file that was cut, every part is looked at, so that its data can be counted.
+    if (file->is_written == NULL || publisher->options->reads_everything || !parent->has_map ||
+        parent->map.size_bytes > file->size_bytes) {
+        return 0;
     }
-    task->end_of = NULL;
-    task->file_size_bytes = file->size_bytes;
-    task->size = size;
-    RETURN_IF_ERROR(
-        parent_refs(&publisher->parent, position, extent_count_of(file->size_bytes), task, error));
-    pipeline_submit(publisher->pipeline);
-    return STATUS_OK;
+    int depth = MIN(map_depth(extent_count_of(file->size_bytes)), parent->map.depth);
+    for (int level = depth; level > 0; level--) {
+        int64_t span = map_span(level);
+        int64_t start = first * (int64_t)EXTENT_SIZE;
+        int64_t end = MIN(file->size_bytes, start + span * (int64_t)EXTENT_SIZE);
+        int64_t parent_end = MIN(parent->map.size_bytes, start + span * (int64_t)EXTENT_SIZE);
+        if (first % span == 0 && end == parent_end && start < end &&
+            !file->is_written(file->written_context, start, end - start)) {
+            return level;
+        }
+    }
+    return 0;
 }
 
-static Status read_file(Publisher *publisher, const SourceFile *file, Error *error)
+static Status submit_node(Publisher *publisher, const SourceFile *file, int level, int64_t first,
+                          int64_t *ret_end, Error *error)
 {
-    RETURN_IF_ERROR(parent_seek(&publisher->parent, file->path, ENTRY_FILE, error));
-    CLEANUP(fd_closep)
-    int fd = openat(publisher->directory_fd, file->path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-    struct stat facts;
-    if (fd < 0 || fstat(fd, &facts) != 0) {
-        return error_set_errno(error, REASON_INTERNAL, errno, "opening file '%s'", file->path);
-    }
-    if (!S_ISREG(facts.st_mode) || (int64_t)facts.st_size != file->size_bytes) {
-        return file_changed(file, error);
-    }
-    (void)posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL); // advice only
+    PublishItem *item = NULL;
     int64_t extent_count = extent_count_of(file->size_bytes);
-    for (int64_t position = 0; position < extent_count; position++) {
-        RETURN_IF_ERROR(read_extent(publisher, file, fd, position, error));
+    int64_t end = MIN(first + map_span(level), extent_count);
+    RETURN_IF_ERROR(next_item(publisher, &item, error));
+    *item = (PublishItem){
+        .kind = ITEM_NODE, .file = file, .level = level, .first = first, .count = end - first};
+    RETURN_IF_ERROR(
+        map_reader_get(&publisher->parent.map, level, first / map_span(level), &item->ref, error));
+    RETURN_IF_ERROR(
+        parent_ancestors(&publisher->parent, extent_count, level, end, &item->ancestors, error));
+    int64_t end_bytes = MIN(file->size_bytes, end * (int64_t)EXTENT_SIZE);
+    atomic_fetch_add(&publisher->run.done_bytes, end_bytes - first * (int64_t)EXTENT_SIZE);
+    publish_workers_submit(publisher->workers);
+    *ret_end = end;
+    return STATUS_OK;
+}
+
+static Status submit_part(Publisher *publisher, const SourceFile *file, int64_t first,
+                          int64_t *ret_end, Error *error)
+{
+    PublishItem *item = NULL;
+    ParentWalk *parent = &publisher->parent;
+    int64_t extent_count = extent_count_of(file->size_bytes);
+    int64_t end = MIN(first + NODE_REF_COUNT_MAX, extent_count);
+    RETURN_IF_ERROR(next_item(publisher, &item, error));
+    *item = (PublishItem){.kind = ITEM_PART,
+                          .file = file,
+                          .level = extent_count == 1 ? 0 : 1,
+                          .first = first,
+                          .count = end - first};
+    if (parent->has_map && first < parent->map.extent_count) {
+        item->parent_size_bytes = parent->map.size_bytes;
+        item->parent_level = MIN(parent->map.depth, 1);
+        RETURN_IF_ERROR(map_reader_get(&parent->map, item->parent_level,
+                                       item->parent_level == 0 ? 0 : first / NODE_REF_COUNT_MAX,
+                                       &item->parent, error));
     }
-    (void)posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
-    return submit_end(publisher, file->path, ENTRY_FILE, file->mode, file->size_bytes, error);
+    RETURN_IF_ERROR(
+        parent_ancestors(parent, extent_count, item->level, end, &item->ancestors, error));
+    publish_workers_submit(publisher->workers);
+    *ret_end = end;
+    return STATUS_OK;
+}
+
+static Status cut_file(Publisher *publisher, const SourceFile *file, Error *error)
+{
+    ParentWalk *parent = &publisher->parent;
+    RETURN_IF_ERROR(parent_seek(parent, file->path, ENTRY_FILE, error));
+    int64_t extent_count = extent_count_of(file->size_bytes);
+    for (int64_t first = 0; first < extent_count;) {
+        int level = unwritten_level(publisher, file, first);
+        RETURN_IF_ERROR(level > 0 ? submit_node(publisher, file, level, first, &first, error)
+                                  : submit_part(publisher, file, first, &first, error));
+    }
+    PublishItem *item = NULL;
+    RETURN_IF_ERROR(next_item(publisher, &item, error));
+    *item = (PublishItem){.kind = ITEM_END, .file = file};
+    if (parent->has_map && parent->map.size_bytes <= file->size_bytes) {
+        item->base_data_bytes = parent->entry->data_bytes;
+        item->is_delta = true;
+    }
+    publish_workers_submit(publisher->workers);
+    return STATUS_OK;
+}
+
+static Status cut_directory(Publisher *publisher, const char *path, Error *error)
+{
+    PublishItem *item = NULL;
+    RETURN_IF_ERROR(parent_seek(&publisher->parent, path, ENTRY_DIRECTORY, error));
+    RETURN_IF_ERROR(next_item(publisher, &item, error));
+    *item = (PublishItem){.kind = ITEM_END, .directory_path = path};
+    publish_workers_submit(publisher->workers);
+    return STATUS_OK;
 }
 
 static int compare_texts(const void *a, const void *b)
@@ -308,7 +307,7 @@ static int compare_texts(const void *a, const void *b)
 }
 
 // All entries in byte order of path: the files as given, the directories sorted, merged.
-static Status read_entries(Publisher *publisher, Error *error)
+static Status cut_entries(Publisher *publisher, Error *error)
 {
     const PublishOptions *options = publisher->options;
     size_t directory_count = options->directory_count;
@@ -331,18 +330,13 @@ static Status read_entries(Publisher *publisher, Error *error)
             return error_set(error, REASON_INVALID, "path '%s' is not valid or not in order", path);
         }
         previous = path;
-        if (is_directory) {
-            directory_index++;
-            RETURN_IF_ERROR(parent_seek(&publisher->parent, path, ENTRY_DIRECTORY, error));
-            RETURN_IF_ERROR(submit_end(publisher, path, ENTRY_DIRECTORY, 0700, 0, error));
-        } else {
-            file_index++;
-            RETURN_IF_ERROR(read_file(publisher, file, error));
-        }
+        directory_index += is_directory ? 1 : 0;
+        file_index += is_directory ? 0 : 1;
+        RETURN_IF_ERROR(is_directory ? cut_directory(publisher, path, error)
+                                     : cut_file(publisher, file, error));
     }
-    bool took = true;
-    while (took) {
-        RETURN_IF_ERROR(drain(publisher, true, &took, error));
+    for (bool is_empty = false; !is_empty;) {
+        RETURN_IF_ERROR(take_one(publisher, &is_empty, error));
     }
     return STATUS_OK;
 }
@@ -351,7 +345,11 @@ static Status read_entries(Publisher *publisher, Error *error)
 
 static void publisher_done(Publisher *publisher)
 {
-    pipeline_free(publisher->pipeline);
+    // What waits for the packs to be stored waits no more, so that the workers end.
+    if (publisher->packs != NULL) {
+        pack_writer_stop(publisher->packs);
+    }
+    publish_workers_free(publisher->workers);
     list_reader_free(publisher->parent.list);
     if (publisher->parent.opener != NULL) {
         map_reader_done(&publisher->parent.map);
@@ -361,7 +359,9 @@ static void publisher_done(Publisher *publisher)
     map_builder_done(&publisher->map);
     node_store_free(publisher->nodes);
     pack_writer_free(publisher->packs);
-    fd_closep(&publisher->directory_fd);
+    resume_table_free(publisher->resume);
+    limits_free(publisher->own_limits);
+    fd_closep(&publisher->run.directory_fd);
     scope_done(&publisher->scope);
 }
 
@@ -371,11 +371,48 @@ static void publisher_freep(Publisher **publisher)
     mem_free(*publisher);
 }
 
+// Shares the memory out between workers and packs.
+static Status start_threads(Publisher *publisher, Error *error)
+{
+    const PublishOptions *options = publisher->options;
+    int64_t memory_bytes =
+        options->memory_bytes > 0 ? options->memory_bytes : REPOSITORY_MEMORY_BYTES;
+    memory_bytes = MAX(memory_bytes, REPOSITORY_MEMORY_BYTES_MIN);
+    if (publisher->resume != NULL) {
+        memory_bytes -= (int64_t)RESUME_TABLE_SIZE_MAX;
+    }
+    long processor_count = sysconf(_SC_NPROCESSORS_ONLN);
+    int64_t worker_count = MAX(processor_count + processor_count / 2, WORKER_COUNT_MIN);
+    worker_count = MIN(worker_count, memory_bytes / 4 / (int64_t)PUBLISH_WORKER_SIZE);
+    worker_count = MIN(MAX(worker_count, 1), WORKER_COUNT_MAX);
+    int64_t pack_count =
+        (memory_bytes - worker_count * (int64_t)PUBLISH_WORKER_SIZE) / (int64_t)PACK_SIZE_MAX - 1;
+    PackWriterOptions packs = {.epoch = options->epoch,
+                               .pack_count =
+                                   (int)MIN(MAX(pack_count, PACK_COUNT_MIN), PACK_COUNT_MAX),
+                               .limits = publisher->run.limits};
+    packs.uploader_count = MIN(packs.pack_count, UPLOADER_COUNT);
+    RETURN_IF_ERROR(pack_writer_new(&publisher->scope, &packs, &publisher->packs, error));
+    publisher->run.packs = publisher->packs;
+    publisher->run.resume = publisher->resume;
+    publisher->nodes = node_store_new(&publisher->scope, publisher->packs);
+    map_builder_init(&publisher->map, publisher->nodes);
+    publisher->list = list_builder_new(publisher->nodes);
+    return publish_workers_new(&publisher->run, (int)worker_count, &publisher->workers, error);
+}
+
 static Status publisher_begin(Publisher *publisher, Error *error)
 {
     const PublishOptions *options = publisher->options;
-    publisher->directory_fd = open(options->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (publisher->directory_fd < 0) {
+    PublishRun *run = &publisher->run;
+    run->scope = &publisher->scope;
+    run->options = options;
+    run->limits = options->limits;
+    if (run->limits == NULL) {
+        run->limits = publisher->own_limits = limits_new();
+    }
+    run->directory_fd = open(options->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (run->directory_fd < 0) {
         return error_set_errno(error, REASON_INTERNAL, errno, "opening directory '%s'",
                                options->directory);
     }
@@ -386,12 +423,11 @@ static Status publisher_begin(Publisher *publisher, Error *error)
         }
         publisher->total_bytes += options->files[i].size_bytes;
     }
-    publisher->packs = pack_writer_new(&publisher->scope, options->epoch);
-    publisher->nodes = node_store_new(&publisher->scope, publisher->packs);
-    map_builder_init(&publisher->map, publisher->nodes);
-    publisher->list = list_builder_new(publisher->nodes);
-    RETURN_IF_ERROR(pipeline_new(&publisher->scope, options->compression_level, WORKER_COUNT,
-                                 &publisher->pipeline, error));
+    if (options->resume_epoch_min > 0 && options->resume_epoch_min < options->epoch) {
+        RETURN_IF_ERROR(resume_table_load(&publisher->scope, options->resume_epoch_min,
+                                          options->epoch, &publisher->resume, error));
+    }
+    RETURN_IF_ERROR(start_threads(publisher, error));
     return parent_open(publisher, error);
 }
 
@@ -412,9 +448,10 @@ static void fill_manifest(const Publisher *publisher, Manifest *manifest)
     manifest->directory_count = statistics->directory_count;
     manifest->size_bytes = statistics->size_bytes;
     manifest->data_bytes = statistics->data_bytes;
-    manifest->new_bytes = statistics->new_bytes;
-    manifest->read_bytes = statistics->read_bytes;
-    manifest->unrecorded_bytes = statistics->unrecorded_bytes;
+    manifest->resumed_bytes = atomic_load(&publisher->run.resumed_bytes);
+    manifest->new_bytes = atomic_load(&publisher->run.new_bytes) + manifest->resumed_bytes;
+    manifest->read_bytes = atomic_load(&publisher->run.read_bytes);
+    manifest->unrecorded_bytes = atomic_load(&publisher->run.unrecorded_bytes);
 }
 
 Status repository_publish(Repository *repository, const DataKey *key, const PublishOptions *options,
@@ -422,18 +459,19 @@ Status repository_publish(Repository *repository, const DataKey *key, const Publ
 {
     CLEANUP(publisher_freep) Publisher *publisher = mem_alloc(sizeof(*publisher));
     publisher->options = options;
-    publisher->directory_fd = INVALID_FD;
+    publisher->run.directory_fd = INVALID_FD;
     RETURN_IF_ERROR(scope_init(&publisher->scope, repository, key, options->manifest.database_id,
                                options->manifest.shard_id, error));
     RETURN_IF_ERROR(publisher_begin(publisher, error));
     RETURN_IF_ERROR(report_progress(publisher, error));
-    RETURN_IF_ERROR(read_entries(publisher, error));
+    RETURN_IF_ERROR(cut_entries(publisher, error));
     ManifestRoot root;
     RETURN_IF_ERROR(list_builder_finish(publisher->list, &root.level, &root.ref, error));
     Manifest manifest = options->manifest;
     fill_manifest(publisher, &manifest);
     // Everything that the manifest names is durable before the manifest is.
     RETURN_IF_ERROR(pack_writer_finish(publisher->packs, &manifest.stored_bytes, error));
+    RETURN_IF_ERROR(resume_table_check(publisher->resume, error));
     RETURN_IF_ERROR(report_progress(publisher, error));
     return manifest_write(&publisher->scope, &manifest, &root, arena, ret_manifest, error);
 }

@@ -176,7 +176,7 @@ static void test_a_record_gives_what_a_full_read_gives(void **state)
         fixture->epoch = epoch;
         assert_ok(fixture, fixture_publish(fixture, parent, &recorded));
         fixture->has_record = false;
-        assert_int_equal(full->read_bytes, full->size_bytes);
+        assert_true(full->read_bytes >= full->data_bytes); // holes are not read
         assert_true(recorded->read_bytes < full->read_bytes);
         assert_same_backup(fixture, full, recorded);
         assert_restores(fixture, recorded, tree_digest(fixture, fixture->source));
@@ -207,7 +207,7 @@ static void test_a_seed_reads_everything(void **state)
     fixture->has_record = true;
     Manifest *seed = NULL;
     assert_ok(fixture, fixture_publish(fixture, NULL, &seed));
-    assert_int_equal(seed->read_bytes, seed->size_bytes);
+    assert_true(seed->read_bytes >= seed->data_bytes);
     assert_restores(fixture, seed, tree_digest(fixture, fixture->source));
 }
 
@@ -249,7 +249,7 @@ static void test_a_wrong_record_is_found_out(void **state)
     fixture->reads_everything = true;
     assert_ok(fixture, fixture_publish(fixture, seed, &child));
     assert_int_equal(child->unrecorded_bytes, 0);
-    assert_int_equal(child->read_bytes, child->size_bytes);
+    assert_true(child->read_bytes >= child->data_bytes);
     source_patch(fixture, "long", 200 * EXTENT, 1, 77);
     source_patch(fixture, "long", 300 * EXTENT, 1, 78);
     source_written(fixture, "long", 300 * EXTENT, 1);

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+// What an operation may use, changeable while it runs.
+#include "repository/repository_limits.h"
+
+#include "common/memory.h"
+
+#include <assert.h>
+#include <pthread.h>
+#include <time.h>
+#include <unistd.h>
+
+#define WAIT_STEP_US (INT64_C(100) * 1000)
+
+typedef struct Lane {
+    int64_t bytes_per_second; // 0: no limit
+    int64_t free_us;          // when what was let through has gone, at that rate
+} Lane;
+
+struct Limits {
+    pthread_mutex_t mutex; // guards what follows
+    pthread_cond_t changed;
+    int processor_count;
+    int cpu_count, busy_count;
+    Lane upload, download;
+};
+
+Limits *limits_new(void)
+{
+    Limits *limits = mem_alloc(sizeof(*limits));
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_mutex_init(&limits->mutex, NULL);
+    pthread_cond_init(&limits->changed, &attributes);
+    pthread_condattr_destroy(&attributes);
+    long count = sysconf(_SC_NPROCESSORS_ONLN);
+    limits->processor_count = count < 1 ? 1 : (int)count;
+    limits->cpu_count = limits->processor_count;
+    return limits;
+}
+
+void limits_free(Limits *limits)
+{
+    if (limits != NULL) {
+        assert(limits->busy_count == 0);
+        pthread_mutex_destroy(&limits->mutex);
+        pthread_cond_destroy(&limits->changed);
+        mem_free(limits);
+    }
+}
+
+void limits_freep(Limits **limits)
+{
+    limits_free(*limits);
+    *limits = NULL;
+}
+
+void limits_set_cpus(Limits *limits, int cpu_count)
+{
+    pthread_mutex_lock(&limits->mutex);
+    limits->cpu_count = cpu_count > 0 ? cpu_count : limits->processor_count;
+    pthread_cond_broadcast(&limits->changed);
+    pthread_mutex_unlock(&limits->mutex);
+}
+
+void limits_set_bandwidth(Limits *limits, int64_t upload_bytes_per_second,
+                          int64_t download_bytes_per_second)
+{
+    pthread_mutex_lock(&limits->mutex);
+    // What is owed at the old rate is forgiven, so that a higher rate works at once.
+    limits->upload = (Lane){.bytes_per_second = MAX(upload_bytes_per_second, 0)};
+    limits->download = (Lane){.bytes_per_second = MAX(download_bytes_per_second, 0)};
+    pthread_cond_broadcast(&limits->changed);
+    pthread_mutex_unlock(&limits->mutex);
+}
+
+void limits_enter(Limits *limits)
+{
+    pthread_mutex_lock(&limits->mutex);
+    while (limits->busy_count >= limits->cpu_count) {
+        pthread_cond_wait(&limits->changed, &limits->mutex);
+    }
+    limits->busy_count++;
+    pthread_mutex_unlock(&limits->mutex);
+}
+
+void limits_leave(Limits *limits)
+{
+    pthread_mutex_lock(&limits->mutex);
+    assert(limits->busy_count > 0);
+    limits->busy_count--;
+    pthread_cond_broadcast(&limits->changed);
+    pthread_mutex_unlock(&limits->mutex);
+}
+
+static int64_t monotonic_us(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
+static void wait_lane(Limits *limits, Lane *lane, size_t size, const atomic_bool *is_stopping)
+{
+    pthread_mutex_lock(&limits->mutex);
+    while (lane->bytes_per_second > 0 && !atomic_load(is_stopping)) {
+        int64_t now_us = monotonic_us();
+        if (lane->free_us <= now_us) {
+            double seconds = (double)size / (double)lane->bytes_per_second;
+            lane->free_us = now_us + (int64_t)(seconds * 1e6);
+            break;
+        }
+        int64_t until_us = MIN(lane->free_us, now_us + WAIT_STEP_US);
+        struct timespec until = {.tv_sec = until_us / 1000000,
+                                 .tv_nsec = until_us % 1000000 * 1000};
+        (void)pthread_cond_timedwait(&limits->changed, &limits->mutex, &until);
+    }
+    pthread_mutex_unlock(&limits->mutex);
+}
+
+void limits_wait_upload(Limits *limits, size_t size, const atomic_bool *is_stopping)
+{
+    wait_lane(limits, &limits->upload, size, is_stopping);
+}
+
+void limits_wait_download(Limits *limits, size_t size, const atomic_bool *is_stopping)
+{
+    wait_lane(limits, &limits->download, size, is_stopping);
+}
