@@ -4,8 +4,9 @@
 static Status materialize_provide(const DataDirectoryRequest *request,
                                   MaterializeResult *ret_result, Error *error)
 {
+    const MaterializeOptions options = {.limits = request->limits, .progress = request->progress};
     return repository_materialize(request->repository, request->key, request->manifest,
-                                  request->directory, request->progress, ret_result, error);
+                                  request->directory, &options, ret_result, error);
 }
 
 const DataDirectoryProvider data_directory_materialize = {

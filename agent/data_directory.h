@@ -10,6 +10,7 @@ typedef struct DataDirectoryRequest {
     const DataKey *key;
     const Manifest *manifest;
     const char *directory; // missing or empty
+    Limits *limits;        // NULL: none
     Progress progress;
 } DataDirectoryRequest;
 

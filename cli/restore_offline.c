@@ -86,8 +86,9 @@ static Status restore_shard(Restore *restore, const SetShard *shard, const char 
     MaterializeResult result = {0};
     int64_t started_ms = clock_monotonic_ms();
     offline_progress_begin(&progress, restore->cli, output_safe(arena, directory_name(shard)));
-    Status status = repository_materialize(restore->repository, &key, manifest, directory,
-                                           offline_progress_callback(&progress), &result, error);
+    const MaterializeOptions options = {.progress = offline_progress_callback(&progress)};
+    Status status = repository_materialize(restore->repository, &key, manifest, directory, &options,
+                                           &result, error);
     offline_progress_end(&progress);
     RETURN_IF_ERROR(status);
     double seconds = (double)(clock_monotonic_ms() - started_ms) / 1000;

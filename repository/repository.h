@@ -224,11 +224,16 @@ Status repository_publish(Repository *repository, const DataKey *key, const Publ
 // Writes a shard backup's files into an empty (or missing) directory; every byte is authenticated;
 // durable on OK. Damage: REASON_OBJECT_MISSING or REASON_OBJECT_CORRUPT naming object and file.
 // REASON_TARGET_NOT_EMPTY, REASON_DISK_FULL (checked before the first byte too).
+typedef struct MaterializeOptions {
+    Limits *limits;       // NULL: those of limits_new
+    int64_t memory_bytes; // for buffers, whatever the size of the shard; 0: the default
+    Progress progress;
+} MaterializeOptions;
 typedef struct MaterializeResult {
     int64_t size_bytes, read_bytes; // written to disk; fetched from storage
 } MaterializeResult;
 Status repository_materialize(Repository *repository, const DataKey *key, const Manifest *manifest,
-                              const char *directory, Progress progress,
+                              const char *directory, const MaterializeOptions *options,
                               MaterializeResult *ret_result, Error *error);
 
 // --- sets: what a backup is ---

@@ -122,8 +122,9 @@ static Status copy_shard(CopyShard *copy, SetShard *ret_shard, CopyResult *resul
     }
     RETURN_IF_ERROR(list_entries(copy, &key, manifest, error));
     RETURN_IF_ERROR(dir_remove_all(copy->directory, error)); // of a copy that ended early
-    RETURN_IF_ERROR(repository_materialize(copy->source, &key, manifest, copy->directory,
-                                           copy->progress, &materialized, error));
+    const MaterializeOptions options = {.progress = copy->progress};
+    RETURN_IF_ERROR(repository_materialize(copy->source, &key, manifest, copy->directory, &options,
+                                           &materialized, error));
     RETURN_IF_ERROR(publish(copy, manifest, &published, error));
     result->read_bytes += materialized.read_bytes;
     result->stored_bytes += published->stored_bytes;

@@ -1,22 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
-// Inside repository/ only: batches of neighbouring blobs, which worker threads fetch with one read
-// each and write to their files.
+// Inside repository/ only: has extents written to their files. They are gathered in windows and
+// sorted by where they are stored, so that every pack is read in long stretches, whatever
+// generations the files' extents are of.
 #pragma once
 
+#include "repository/repository_limits.h"
 #include "repository/repository_reader.h"
 
 typedef struct Fetcher Fetcher;
-// Writes below directory_fd, into files that exist. Borrows both.
-Status fetcher_new(const ShardScope *scope, int directory_fd, int worker_count,
+typedef struct FetchProgress {
+    int64_t written_bytes, read_bytes;
+} FetchProgress;
+// Writes below directory_fd, into files that exist and have their size. Borrows scope and limits.
+Status fetcher_new(const ShardScope *scope, int directory_fd, int worker_count, Limits *limits,
                    Fetcher **ret_fetcher, Error *error);
-void fetcher_free(Fetcher *fetcher);
-void fetcher_freep(Fetcher **fetcher);
-// Has `ref` written to `path` at `offset`, soon. Fails with the workers' first failure.
-Status fetcher_add(Fetcher *fetcher, const Ref *ref, const char *path, int64_t offset,
-                   Error *error);
-int64_t fetcher_written_bytes(Fetcher *fetcher);
-// Hands out what is still being gathered; then waits until nothing is under way, at most
-// timeout_ms.
-Status fetcher_flush(Fetcher *fetcher, Error *error);
-Status fetcher_wait(Fetcher *fetcher, int64_t timeout_ms, bool *ret_is_done, Error *error);
-int64_t fetcher_read_bytes(Fetcher *fetcher);
+void fetcher_free(Fetcher *fetcher);                // NULL is fine
+#define FETCH_WORKER_SIZE ((size_t)5 * 1024 * 1024) // memory of one worker
+
+// --- by one thread ---
+// The file that the next extents are of.
+void fetcher_begin_file(Fetcher *fetcher, const char *path, int64_t size_bytes);
+// Has `ref` written at `offset`, soon. Once *ret_must_wait is true, nothing is to be added before
+// fetcher_wait says that there is room.
+void fetcher_add(Fetcher *fetcher, const Ref *ref, int64_t offset, bool *ret_must_wait);
+void fetcher_flush(Fetcher *fetcher); // hands out what is still being gathered
+// Waits a short while until another window may be gathered, or with until_idle until nothing is
+// under way. Fails with the workers' first failure.
+Status fetcher_wait(Fetcher *fetcher, bool until_idle, bool *ret_is_reached, Error *error);
+FetchProgress fetcher_progress(Fetcher *fetcher);

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Restoring: one thread walks the file list and makes directories and files, workers fetch and
-// write the extents. Zeros become holes. A restore that fails leaves the target as empty as it was.
+// Restoring: the calling thread walks the file list and makes directories and files; maps are read
+// ahead of it, and workers fetch and write the extents. Zeros become holes. A restore that fails
+// leaves the target as empty as it was.
 #include "common/clock.h"
 #include "common/file.h"
 #include "common/memory.h"
 #include "repository/manifest_object.h"
 #include "repository/repository_fetcher.h"
+#include "repository/repository_prefetch.h"
 
 #include <assert.h>
 #include <dirent.h>
@@ -16,40 +18,65 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define WORKER_COUNT 2
+#define WORKER_COUNT_MAX 16
+#define PREFETCH_COUNT 8
 #define PROGRESS_STEP_BYTES (INT64_C(4) * 1024 * 1024)
-#define WAIT_STEP_MS 200
+#define PROGRESS_STEP_MS 500
+// Files with fewer holes than this are given their place on the disk at once.
+#define PREALLOCATE_PART(size_bytes) ((size_bytes) / 8 * 7)
+#define PREALLOCATE_SIZE_MIN (INT64_C(1024) * 1024)
+#define FILE_COUNT 64 // whose maps are read ahead
 #define DIRECTORY_MODE 0700
 // What a file takes beside its bytes, for the guess whether the disk is large enough.
 #define FILE_OVERHEAD_BYTES 4096
 
+typedef struct PendingFile {
+    char *path;
+    int64_t size_bytes, data_bytes;
+    Ref only_extent;       // of a file without a map
+    int64_t node_count;    // of level 1 that are to be taken still; 0: there is no map
+    int64_t counted_bytes; // of data, so far
+    bool is_begun;
+} PendingFile;
+
 typedef struct Restorer {
     const Manifest *manifest;
+    const MaterializeOptions *options;
     Progress progress;
     ShardScope scope;
     BlobOpener *opener;
     ListReader *list;
     MapReader map;
+    Limits *limits, *own_limits;
+    Prefetch *prefetch;
     Fetcher *fetcher;
     int directory_fd;
+    // Files whose maps are being read ahead, in order.
+    PendingFile files[FILE_COUNT];
+    size_t first_file, pending_count;
     int64_t zero_bytes, file_count, size_bytes;
-    int64_t next_report_bytes;
+    int64_t reported_bytes, reported_ms;
 } Restorer;
 
-static Status report_progress(Restorer *restorer, bool is_forced, Error *error)
+static Status report_progress(Restorer *restorer, Error *error)
 {
-    // What is fetched is known by the workers; zeros are done when they are met.
-    if (!is_forced && restorer->size_bytes < restorer->next_report_bytes) {
-        return STATUS_OK;
-    }
-    restorer->next_report_bytes = restorer->size_bytes + PROGRESS_STEP_BYTES;
-    int64_t done = fetcher_written_bytes(restorer->fetcher) + restorer->zero_bytes;
+    int64_t done = fetcher_progress(restorer->fetcher).written_bytes + restorer->zero_bytes;
+    restorer->reported_bytes = done;
+    restorer->reported_ms = clock_monotonic_ms();
     if (restorer->progress.on_progress != NULL &&
         !restorer->progress.on_progress(restorer->progress.context, done,
                                         restorer->manifest->size_bytes)) {
         return error_set(error, REASON_CANCELED, "the restore was canceled");
     }
     return STATUS_OK;
+}
+
+static Status report_when_due(Restorer *restorer, Error *error)
+{
+    int64_t done = fetcher_progress(restorer->fetcher).written_bytes + restorer->zero_bytes;
+    bool is_due = done - restorer->reported_bytes >= PROGRESS_STEP_BYTES ||
+                  clock_monotonic_ms() - restorer->reported_ms >= PROGRESS_STEP_MS;
+    return is_due ? report_progress(restorer, error) : STATUS_OK;
 }
 
 static Status make_failed(int number, const char *path, Error *error)
@@ -110,30 +137,124 @@ static Status make_file(const Restorer *restorer, const ListEntry *entry, Error 
         (entry->size_bytes > 0 && ftruncate(fd, entry->size_bytes) != 0)) {
         return error_set_errno(error, REASON_INTERNAL, errno, "creating '%s'", entry->path);
     }
+    // For one piece on the disk, and direct writes that need no allocation. A file system that
+    // cannot do it does without.
+    if (entry->data_bytes > PREALLOCATE_SIZE_MIN &&
+        entry->data_bytes >= PREALLOCATE_PART(entry->size_bytes) &&
+        fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, entry->size_bytes) != 0 && errno == ENOSPC) {
+        error_set(error, REASON_DISK_FULL, "there is no room for file '%s'", entry->path);
+        return error_hint(error, "free space there, or restore to a larger disk");
+    }
+    return STATUS_OK;
+}
+
+// --- extents ----------------------------------------------------------------------------------
+
+static Status wait_for_fetcher(Restorer *restorer, bool until_idle, Error *error)
+{
+    for (bool is_reached = false; !is_reached;) {
+        RETURN_IF_ERROR(fetcher_wait(restorer->fetcher, until_idle, &is_reached, error));
+        RETURN_IF_ERROR(report_when_due(restorer, error));
+    }
+    return STATUS_OK;
+}
+
+static Status add_extent(Restorer *restorer, PendingFile *file, const Ref *ref, int64_t position,
+                         Error *error)
+{
+    int64_t size = (int64_t)extent_size_at(file->size_bytes, position);
+    restorer->size_bytes += size;
+    if (ref->kind == BLOB_ZERO) {
+        restorer->zero_bytes += size;
+        return STATUS_OK;
+    }
+    file->counted_bytes += size;
+    if (!file->is_begun) {
+        fetcher_begin_file(restorer->fetcher, file->path, file->size_bytes);
+        file->is_begun = true;
+    }
+    bool must_wait = false;
+    fetcher_add(restorer->fetcher, ref, position * (int64_t)EXTENT_SIZE, &must_wait);
+    return must_wait ? wait_for_fetcher(restorer, false, error) : STATUS_OK;
+}
+
+static Status end_file(Restorer *restorer, PendingFile *file, Error *error)
+{
+    if (file->counted_bytes != file->data_bytes) {
+        return error_set(error, REASON_OBJECT_CORRUPT,
+                         "file '%s' has other data than its list says", file->path);
+    }
+    restorer->file_count++;
+    mem_free(file->path);
+    *file = (PendingFile){0};
+    restorer->first_file = (restorer->first_file + 1) % FILE_COUNT;
+    restorer->pending_count--;
+    return report_when_due(restorer, error);
+}
+
+static Status take_node(Restorer *restorer, PendingFile *file, Error *error)
+{
+    const PrefetchedNode *node = NULL;
+    RETURN_IF_ERROR(prefetch_take(restorer->prefetch, &node, error));
+    for (size_t i = 0; i < node->count; i++) {
+        RETURN_IF_ERROR(
+            add_extent(restorer, file, &node->refs[i], node->first + (int64_t)i, error));
+    }
+    file->node_count--;
+    return STATUS_OK;
+}
+
+// Moves the oldest file on: by a node of its map that was asked for, or to its end.
+static Status advance(Restorer *restorer, Error *error)
+{
+    PendingFile *file = &restorer->files[restorer->first_file];
+    Status status = STATUS_OK;
+    if (file->node_count > 0) {
+        status = take_node(restorer, file, error);
+    } else if (file->size_bytes > 0 && file->size_bytes <= (int64_t)EXTENT_SIZE) {
+        status = add_extent(restorer, file, &file->only_extent, 0, error);
+    }
+    if (status != STATUS_OK) {
+        return error_wrap(error, "file '%s'", file->path);
+    }
+    return file->node_count == 0 ? end_file(restorer, file, error) : STATUS_OK;
+}
+
+static Status ask_for_nodes(Restorer *restorer, const ListEntry *entry, PendingFile *file,
+                            Error *error)
+{
+    map_reader_open(&restorer->map, entry);
+    int64_t node_count = map_width(restorer->map.extent_count, 1);
+    file->node_count = node_count; // so that it does not end before all are asked for
+    for (int64_t node = 0; node < node_count; node++) {
+        Ref ref;
+        if (map_reader_get(&restorer->map, 1, node, &ref, error) != STATUS_OK) {
+            return error_wrap(error, "file '%s'", entry->path);
+        }
+        while (prefetch_is_full(restorer->prefetch)) {
+            RETURN_IF_ERROR(advance(restorer, error));
+        }
+        prefetch_ask(restorer->prefetch, &ref, node * NODE_REF_COUNT_MAX, entry->size_bytes);
+    }
     return STATUS_OK;
 }
 
 static Status restore_file(Restorer *restorer, const ListEntry *entry, Error *error)
 {
     RETURN_IF_ERROR(make_file(restorer, entry, error));
-    map_reader_open(&restorer->map, entry);
-    for (int64_t position = 0; position < restorer->map.extent_count; position++) {
-        Ref ref;
-        size_t size = extent_size_at(entry->size_bytes, position);
-        if (map_reader_get(&restorer->map, 0, position, &ref, error) != STATUS_OK) {
-            return error_wrap(error, "file '%s'", entry->path);
-        }
-        if (ref.kind == BLOB_ZERO) {
-            restorer->zero_bytes += (int64_t)size;
-        } else {
-            RETURN_IF_ERROR(fetcher_add(restorer->fetcher, &ref, entry->path,
-                                        position * (int64_t)EXTENT_SIZE, error));
-        }
-        restorer->size_bytes += (int64_t)size;
-        RETURN_IF_ERROR(report_progress(restorer, false, error));
+    while (restorer->pending_count == FILE_COUNT) {
+        RETURN_IF_ERROR(advance(restorer, error));
     }
-    restorer->file_count++;
-    return STATUS_OK;
+    PendingFile *file =
+        &restorer->files[(restorer->first_file + restorer->pending_count++) % FILE_COUNT];
+    *file = (PendingFile){.path = string_copy(entry->path),
+                          .size_bytes = entry->size_bytes,
+                          .data_bytes = entry->data_bytes};
+    if (entry->depth == 0) {
+        file->only_extent = entry->root;
+        return STATUS_OK;
+    }
+    return ask_for_nodes(restorer, entry, file, error);
 }
 
 static Status restore_entries(Restorer *restorer, Error *error)
@@ -150,11 +271,11 @@ static Status restore_entries(Restorer *restorer, Error *error)
             RETURN_IF_ERROR(restore_file(restorer, entry, error));
         }
     }
-    RETURN_IF_ERROR(fetcher_flush(restorer->fetcher, error));
-    for (bool is_done = false; !is_done;) {
-        RETURN_IF_ERROR(fetcher_wait(restorer->fetcher, WAIT_STEP_MS, &is_done, error));
-        RETURN_IF_ERROR(report_progress(restorer, true, error));
+    while (restorer->pending_count > 0) {
+        RETURN_IF_ERROR(advance(restorer, error));
     }
+    fetcher_flush(restorer->fetcher);
+    RETURN_IF_ERROR(wait_for_fetcher(restorer, true, error));
     if (restorer->file_count != restorer->manifest->file_count ||
         restorer->size_bytes != restorer->manifest->size_bytes) {
         return error_set(error, REASON_OBJECT_CORRUPT,
@@ -167,6 +288,11 @@ static Status restore_entries(Restorer *restorer, Error *error)
 static void restorer_done(Restorer *restorer)
 {
     fetcher_free(restorer->fetcher);
+    prefetch_free(restorer->prefetch);
+    for (size_t i = 0; i < FILE_COUNT; i++) {
+        mem_free(restorer->files[i].path);
+    }
+    limits_free(restorer->own_limits);
     list_reader_free(restorer->list);
     if (restorer->opener != NULL) {
         map_reader_done(&restorer->map);
@@ -218,6 +344,24 @@ static Status make_durable(const Restorer *restorer, const char *directory, Erro
     return STATUS_OK;
 }
 
+static Status start_threads(Restorer *restorer, Error *error)
+{
+    const MaterializeOptions *options = restorer->options;
+    restorer->limits = options->limits;
+    if (restorer->limits == NULL) {
+        restorer->limits = restorer->own_limits = limits_new();
+    }
+    int64_t memory_bytes =
+        options->memory_bytes > 0 ? options->memory_bytes : REPOSITORY_MEMORY_BYTES;
+    memory_bytes = MAX(memory_bytes, REPOSITORY_MEMORY_BYTES_MIN);
+    // A third is left for maps and windows.
+    int64_t worker_count = memory_bytes * 2 / 3 / (int64_t)FETCH_WORKER_SIZE;
+    RETURN_IF_ERROR(prefetch_new(&restorer->scope, PREFETCH_COUNT, &restorer->prefetch, error));
+    return fetcher_new(&restorer->scope, restorer->directory_fd,
+                       (int)MIN(worker_count, WORKER_COUNT_MAX), restorer->limits,
+                       &restorer->fetcher, error);
+}
+
 static Status restore(Restorer *restorer, const char *directory, Error *error)
 {
     ManifestRoot root;
@@ -230,15 +374,15 @@ static Status restore(Restorer *restorer, const char *directory, Error *error)
     restorer->opener = blob_opener_new(&restorer->scope);
     restorer->list = list_reader_new(restorer->opener, &root.ref, root.level, NULL, NULL);
     map_reader_init(&restorer->map, restorer->opener);
-    RETURN_IF_ERROR(fetcher_new(&restorer->scope, restorer->directory_fd, WORKER_COUNT,
-                                &restorer->fetcher, error));
-    RETURN_IF_ERROR(report_progress(restorer, true, error));
+    RETURN_IF_ERROR(start_threads(restorer, error));
+    RETURN_IF_ERROR(report_progress(restorer, error));
     RETURN_IF_ERROR(restore_entries(restorer, error));
-    return make_durable(restorer, directory, error);
+    RETURN_IF_ERROR(make_durable(restorer, directory, error));
+    return report_progress(restorer, error);
 }
 
 Status repository_materialize(Repository *repository, const DataKey *key, const Manifest *manifest,
-                              const char *directory, Progress progress,
+                              const char *directory, const MaterializeOptions *options,
                               MaterializeResult *ret_result, Error *error)
 {
     bool is_empty = false;
@@ -252,7 +396,10 @@ Status repository_materialize(Repository *repository, const DataKey *key, const 
                          manifest->id, manifest->key_id);
     }
     bool existed = access(directory, F_OK) == 0;
-    Restorer restorer = {.manifest = manifest, .progress = progress, .directory_fd = INVALID_FD};
+    Restorer restorer = {.manifest = manifest,
+                         .options = options,
+                         .progress = options->progress,
+                         .directory_fd = INVALID_FD};
     Status status = scope_init(&restorer.scope, repository, key, manifest->database_id,
                                manifest->shard_id, error);
     if (status == STATUS_OK) {
@@ -263,7 +410,7 @@ Status repository_materialize(Repository *repository, const DataKey *key, const 
     }
     MaterializeResult result = {.size_bytes = restorer.size_bytes};
     if (restorer.fetcher != NULL) {
-        result.read_bytes = fetcher_read_bytes(restorer.fetcher);
+        result.read_bytes = fetcher_progress(restorer.fetcher).read_bytes;
     }
     restorer_done(&restorer);
     if (status != STATUS_OK) {

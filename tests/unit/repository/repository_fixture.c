@@ -303,8 +303,9 @@ Status fixture_publish(Fixture *fixture, const Manifest *parent, Manifest **ret_
 Status fixture_restore(Fixture *fixture, const Manifest *manifest)
 {
     MaterializeResult result;
+    const MaterializeOptions options = {.progress = fixture->progress};
     return repository_materialize(fixture->repository, &fixture->key, manifest, fixture->restored,
-                                  fixture->progress, &result, &fixture->error);
+                                  &options, &result, &fixture->error);
 }
 
 void assert_restores(Fixture *fixture, const Manifest *manifest, const char *digest)

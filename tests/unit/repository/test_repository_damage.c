@@ -286,7 +286,7 @@ static void test_objects_of_another_repository_are_refused(void **state)
                   REASON_OBJECT_CORRUPT);
     assert_reason(fixture,
                   repository_materialize(other, &fixture->key, manifest, fixture->restored,
-                                         (Progress){0}, &result, &fixture->error),
+                                         &(MaterializeOptions){0}, &result, &fixture->error),
                   REASON_OBJECT_CORRUPT);
     DataKey key = {0};
     assert_reason(
@@ -310,7 +310,7 @@ static void test_another_data_key_opens_nothing(void **state)
                   REASON_OBJECT_CORRUPT);
     assert_reason(fixture,
                   repository_materialize(fixture->repository, &wrong, manifest, fixture->restored,
-                                         (Progress){0}, &result, &fixture->error),
+                                         &(MaterializeOptions){0}, &result, &fixture->error),
                   REASON_OBJECT_CORRUPT);
     crypto_uuid(wrong.id);
     assert_reason(fixture,
