@@ -396,6 +396,13 @@ static void backup_report_recorder(const BackupJob *backup)
     }
 }
 
+// The epoch of the first attempt at this shard backup; 0: this is it.
+static uint32_t resume_epoch(const Holdfast__V1__BackupAssignment *assignment)
+{
+    bool has_earlier = assignment->resume_epoch > 0 && assignment->resume_epoch < assignment->epoch;
+    return has_earlier ? (uint32_t)assignment->resume_epoch : 0;
+}
+
 static Status backup_publish(BackupJob *backup, Error *error)
 {
     agent_state_phase(backup->job->state, HOLDFAST__V1__PHASE__PHASE_PUBLISH, NULL);
@@ -417,6 +424,7 @@ static Status backup_publish(BackupJob *backup, Error *error)
                                  ? backup->assignment->compression_level
                                  : COMPRESSION_LEVEL_DEFAULT,
         .reads_everything = backup->assignment->reads_everything,
+        .resume_epoch_min = resume_epoch(backup->assignment),
         .progress = job_progress(backup->job),
     };
     RETURN_IF_ERROR(repository_publish(backup->repository.repository, &backup->repository.key,

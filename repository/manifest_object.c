@@ -97,13 +97,13 @@ static Status manifest_from_json(const char *object, const Json *json, Arena *ar
         !count_of(json, "data_bytes", &manifest->data_bytes) ||
         !count_of(json, "new_bytes", &manifest->new_bytes) ||
         !count_of(json, "stored_bytes", &manifest->stored_bytes) ||
-        !count_of(json, "resumed_bytes", &manifest->resumed_bytes) ||
         !count_of(json, "read_bytes", &manifest->read_bytes) ||
         !count_of(json, "unrecorded_bytes", &manifest->unrecorded_bytes) ||
         !count_of(json, "list_level", &level) || level > LIST_LEVEL_MAX ||
         !hex_decode(json_get_text(json, "list_root", ""), manifest->list_root, REF_SIZE)) {
         return document_is_damaged(object, "lacks a field or has an impossible one", error);
     }
+    manifest->resumed_bytes = MAX(json_get_integer(json, "resumed_bytes", 0), 0);
     manifest->generation = (int32_t)generation;
     manifest->list_level = (int32_t)level;
     manifest->database_name = text_of(json, "database_name", arena);

@@ -148,6 +148,7 @@ static Status make_backup(const AgentSessions *sessions, const char *attempt_id,
     assignment->epoch = row->epoch;
     assignment->generation = row->generation;
     assignment->reads_everything = row->reads_everything;
+    assignment->resume_epoch = row->resume_epoch;
     assignment->compression_level = COMPRESSION_LEVEL;
     assignment->memory_bytes = sessions->options.memory_bytes;
     assignment->parent_manifest_id = text_of(arena, row->parent_manifest_id);

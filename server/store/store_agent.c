@@ -162,7 +162,8 @@ Status store_agent_backup_assignment(StoreTransaction *transaction, Arena *arena
                     " coalesce(p.manifest_digest, '') AS parent_manifest_digest,"
                     // A backup by hand is checked as often as a policy's by default.
                     " d.reads_everything OR sb.generation % coalesce(po.full_read_every, 10) = 0"
-                    " AS reads_everything"
+                    " AS reads_everything, (SELECT min(earlier.epoch) FROM attempts earlier"
+                    " WHERE earlier.shard_backup_id = sb.id) AS resume_epoch"
                     " FROM attempts a JOIN shard_backups sb ON sb.id = a.shard_backup_id"
                     " JOIN backups b ON b.id = sb.backup_id JOIN shards s ON s.id = a.shard_id"
                     " JOIN databases d ON d.id = b.database_id JOIN credentials c"
@@ -187,6 +188,7 @@ Status store_agent_backup_assignment(StoreTransaction *transaction, Arena *arena
         .epoch = store_integer(&rows, 0, "epoch", 0),
         .generation = (int)store_integer(&rows, 0, "generation", 0),
         .reads_everything = store_boolean(&rows, 0, "reads_everything"),
+        .resume_epoch = store_integer(&rows, 0, "resume_epoch", 0),
         .source = source_of(&rows, arena),
         .repository = repository_of(&rows, arena),
         .parent_manifest_id = store_value(&rows, 0, "parent_manifest_id"),

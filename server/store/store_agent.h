@@ -60,6 +60,7 @@ typedef struct BackupAssignmentRow {
     int64_t epoch;
     int generation;
     bool reads_everything;
+    int64_t resume_epoch; // of the first attempt; sweeps keep what it and later ones have stored
     AgentSource source;
     AgentRepository repository;
     const char *parent_manifest_id, *parent_manifest_digest; // "" for a seed

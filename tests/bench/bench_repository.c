@@ -218,12 +218,13 @@ static Status open_repository(Bench *bench, const char *location, const char *ke
         status = key_file_read(key_file, &wrapping_key, error);
     }
     RETURN_IF_ERROR(status);
+    const StorageOptions place = {.location = location};
     Storage *storage = NULL;
-    RETURN_IF_ERROR(storage_open(location, &storage, error));
+    RETURN_IF_ERROR(storage_open(&place, &storage, error));
     status =
         repository_create(storage, key_wrapper_from_key(&wrapping_key), &bench->repository, error);
     if (status != STATUS_OK && error->reason == REASON_EXISTS) {
-        RETURN_IF_ERROR(storage_open(location, &storage, error));
+        RETURN_IF_ERROR(storage_open(&place, &storage, error));
         status = repository_open(storage, key_wrapper_from_key(&wrapping_key), &bench->repository,
                                  error);
     }

@@ -278,6 +278,8 @@ Status fixture_publish_shard(Fixture *fixture, const char *shard_id, const Manif
         .parent = parent,
         .compression_level = 1,
         .reads_everything = fixture->reads_everything,
+        .resume_epoch_min = fixture->resume_epoch_min,
+        .limits = fixture->limits,
         .progress = fixture->progress,
         .manifest = {.database_name = "shop",
                      .shard_name = "-80",
@@ -303,7 +305,7 @@ Status fixture_publish(Fixture *fixture, const Manifest *parent, Manifest **ret_
 Status fixture_restore(Fixture *fixture, const Manifest *manifest)
 {
     MaterializeResult result;
-    const MaterializeOptions options = {.progress = fixture->progress};
+    const MaterializeOptions options = {.limits = fixture->limits, .progress = fixture->progress};
     return repository_materialize(fixture->repository, &fixture->key, manifest, fixture->restored,
                                   &options, &result, &fixture->error);
 }

@@ -33,6 +33,8 @@ typedef struct Fixture {
                   int64_t *bad_page);
     Progress progress;
     bool has_record, reads_everything;
+    uint32_t resume_epoch_min;
+    Limits *limits; // borrowed, also by restores
     WrittenRange written[4096];
     size_t written_count;
 } Fixture;

@@ -356,13 +356,13 @@ static bool sweep_beside(void *context, int64_t done_bytes, int64_t total_bytes)
     (void)total_bytes;
     Race *race = context;
     race->call_count++;
-    if (race->call_count == 2 || race->call_count == 3) {
+    if (race->call_count == 1 || race->call_count == 2) {
         const char *keep[] = {race->history->manifests[2]->id, race->history->manifests[1]->id};
         SweepResult result = {0};
         Error error = {0};
         SweepOptions options = {.shard_id = SHARD_ID,
                                 .keep = keep,
-                                .keep_count = race->call_count == 2 ? 2 : 1,
+                                .keep_count = race->call_count == 1 ? 2 : 1,
                                 .protect_epoch_min = UINT32_MAX};
         assert_int_equal(repository_sweep_shard(race->fixture->repository, &race->fixture->key,
                                                 &options, &result, &error),
@@ -379,7 +379,7 @@ static void test_a_restore_goes_on_beside_a_sweep(void **state)
     Race race = {.fixture = fixture, .history = &history};
     fixture->progress = (Progress){.on_progress = sweep_beside, .context = &race};
     assert_restores(fixture, history.manifests[2], history.digests[2]);
-    assert_true(race.call_count > 3);
+    assert_true(race.call_count >= 2);
     assert_int_equal(race.compacted_count, 2); // the seed's twice
     fixture->progress = (Progress){0};
     assert_restores(fixture, history.manifests[2], history.digests[2]);

@@ -100,7 +100,7 @@ static void assert_copied(Copy *copy, int index)
     assert_string_equal(manifest->digest, set->shards[0].manifest_digest);
     assert_memory_not_equal(key.bytes.data, fixture->key.bytes.data, AES256_KEY_SIZE);
     assert_ok(fixture, repository_materialize(copy->target, &key, manifest, fixture->restored,
-                                              (Progress){0}, &result, &fixture->error));
+                                              &(MaterializeOptions){0}, &result, &fixture->error));
     assert_string_equal(tree_digest(fixture, fixture->restored), copy->digests[index]);
     assert_ok(fixture, dir_remove_all(fixture->restored, &fixture->error));
 }
