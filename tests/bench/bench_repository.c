@@ -4,6 +4,8 @@
 //   bench_repository publish REPOSITORY KEY-FILE DATA-DIRECTORY EPOCH [PARENT-MANIFEST] [OPTION...]
 //   bench_repository restore REPOSITORY KEY-FILE TARGET-DIRECTORY MANIFEST [OPTION...]
 // REPOSITORY is a directory or any other location of an object store; what is missing is made.
+//   --endpoint=URL    of an S3 server, with paths for buckets; credentials come from the
+//   environment
 //   --level=N         of compression; 1
 //   --cpus=N          how many threads compute at once; all
 //   --memory-mib=N    for buffers; 256
@@ -49,6 +51,7 @@ typedef struct Bench {
     const char **directories;
     size_t directory_count, directory_capacity;
     bool has_postgres_checksums;
+    const char *endpoint; // NULL: the location's own
     Limits *limits;
     int level;
     int64_t memory_bytes;
@@ -218,7 +221,9 @@ static Status open_repository(Bench *bench, const char *location, const char *ke
         status = key_file_read(key_file, &wrapping_key, error);
     }
     RETURN_IF_ERROR(status);
-    const StorageOptions place = {.location = location};
+    const StorageOptions place = {.location = location,
+                                  .endpoint = bench->endpoint,
+                                  .is_path_style = bench->endpoint != NULL};
     Storage *storage = NULL;
     RETURN_IF_ERROR(storage_open(&place, &storage, error));
     status =
@@ -325,6 +330,8 @@ static bool take_options(Bench *bench, int *count, char **arguments)
             bench->reads_everything = true;
         } else if (value == NULL) {
             return false;
+        } else if (text_has_prefix(text, "--endpoint=")) {
+            bench->endpoint = value + 1;
         } else if (text_has_prefix(text, "--level=")) {
             bench->level = (int)strtol(value + 1, NULL, 10);
         } else if (text_has_prefix(text, "--cpus=")) {
