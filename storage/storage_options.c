@@ -12,7 +12,8 @@
 #include <string.h>
 
 #define SECONDS_PER_DAY (INT64_C(24) * 3600)
-#define LOCK_DURATION_S_MAX (100 * 366 * SECONDS_PER_DAY)
+#define LOCK_DAYS_MAX (100 * 366)
+#define LOCK_DURATION_S_MAX (LOCK_DAYS_MAX * SECONDS_PER_DAY)
 #define CREDENTIAL_SOURCES                                                                         \
     "automatic", "explicit", "environment", "profile", "web_identity", "container", "instance",    \
         "none"
@@ -249,7 +250,9 @@ Status storage_options_from_json(const char *json_text, Arena *arena, StorageOpt
     options->ca_pem = json_copy(json, "ca_certificate", arena);
     options->kms_key_id = json_copy(json, "kms_key_id", arena);
     options->storage_class = json_copy(json, "storage_class", arena);
-    options->lock_duration_s = json_get_integer(json, "lock_days", 0) * SECONDS_PER_DAY;
+    // What is out of bounds stays so, and storage_options_check says it.
+    int64_t lock_days = json_get_integer(json, "lock_days", 0);
+    options->lock_duration_s = MAX(-1, MIN(lock_days, LOCK_DAYS_MAX + 1)) * SECONDS_PER_DAY;
     if (!storage_encryption_from_text(json_get_text(json, "encryption", ""),
                                       &options->encryption)) {
         return bad_word("encryption", storage_encryption_list(), error);

@@ -26,6 +26,25 @@ static void open_pack(const FuzzRepository *fuzz, const uint8_t *data, size_t si
     }
 }
 
+// As open_pack, from the end alone, as it is read from a store.
+static void open_tail(const FuzzRepository *fuzz, const uint8_t *data, size_t size)
+{
+    Error error = {0};
+    size_t count = 0;
+    size_t tail_size =
+        size < PACK_TRAILER_SIZE ? 0 : pack_tail_size(data + size - PACK_TRAILER_SIZE);
+    if (tail_size == 0 || tail_size > size) {
+        return;
+    }
+    // A copy of its own, so that reading before it is seen.
+    CLEANUP_FREE uint8_t *tail = mem_alloc(tail_size);
+    memcpy(tail, data + size - tail_size, tail_size);
+    if (pack_tail_open(&fuzz->scope, &fuzz->pack, size, tail, tail_size, refs, &count, &error) ==
+        STATUS_OK) {
+        assert(count > 0 && count <= PACK_BLOB_COUNT_MAX);
+    }
+}
+
 // How many bytes of blobs the index speaks of; 0: too many.
 static size_t blob_bytes(const uint8_t *index, size_t count)
 {
@@ -60,12 +79,14 @@ static void open_index(const FuzzRepository *fuzz, const uint8_t *index, size_t 
     put_u32(pack + size - PACK_TRAILER_SIZE + 4, (uint32_t)count);
     memcpy(pack + size - 8, "HFPACKE1", 8);
     open_pack(fuzz, pack, size);
+    open_tail(fuzz, pack, size);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     const FuzzRepository *fuzz = fuzz_repository();
     open_pack(fuzz, data, size);
+    open_tail(fuzz, data, size);
     size_t count = size / PACK_INDEX_ENTRY_SIZE;
     if (count > 0 && count <= PACK_BLOB_COUNT_MAX) {
         open_index(fuzz, data, count);
