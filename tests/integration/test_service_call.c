@@ -401,7 +401,8 @@ static void test_every_method_takes_an_empty_request(void **state)
     ServiceFixture *fixture = *state;
     size_t count = 0;
     const ServiceMethod *methods = service_methods(&count);
-    assert_int_equal(count, 44);
+    // All of the contract but StreamEvents, which is served as a stream.
+    assert_int_equal(count, holdfast__v1__holdfast__descriptor.n_methods - 1);
     for (size_t i = 0; i < count; i++) {
         assert_ptr_equal(service_method_find(methods[i].name), &methods[i]);
         Error error = {0};
