@@ -4,13 +4,14 @@
 //   bench_repository publish REPOSITORY KEY-FILE DATA-DIRECTORY EPOCH [PARENT-MANIFEST] [OPTION...]
 //   bench_repository restore REPOSITORY KEY-FILE TARGET-DIRECTORY MANIFEST [OPTION...]
 // REPOSITORY is a directory or any other location of an object store; what is missing is made.
-//   --endpoint=URL    of an S3 server, with paths for buckets; credentials come from the
-//   environment
 //   --level=N         of compression; 1
 //   --cpus=N          how many threads compute at once; all
 //   --memory-mib=N    for buffers; 256
 //   --written=FILE    only these ranges were written since the parent: lines "PATH OFFSET SIZE"
 //   --full            reads everything even so, and counts what FILE does not name
+//   --endpoint=URL    of the object store; its credentials come from the environment
+//   --ca=FILE         certificates to trust there
+//   --path-style      the bucket is in the path
 //   --resume=EPOCH    takes up what attempts from this epoch on have left
 // The pages of InnoDB tablespaces and of PostgreSQL relations (of a cluster with checksums) are
 // checked.
@@ -34,6 +35,7 @@
 #define DATABASE_ID "0198c1d2-0000-7000-8000-00000000000d"
 #define SHARD_ID "0198c1d2-0000-7000-8000-000000000005"
 #define COMPRESSION_LEVEL 1 // what the server asks agents for
+#define CERTIFICATES_SIZE_MAX ((size_t)1024 * 1024)
 #define WRITTEN_LINES_SIZE_MAX ((size_t)256 * 1024 * 1024)
 
 typedef struct WrittenRange {
@@ -51,7 +53,7 @@ typedef struct Bench {
     const char **directories;
     size_t directory_count, directory_capacity;
     bool has_postgres_checksums;
-    const char *endpoint; // NULL: the location's own
+    StorageOptions store;
     Limits *limits;
     int level;
     int64_t memory_bytes;
@@ -221,9 +223,8 @@ static Status open_repository(Bench *bench, const char *location, const char *ke
         status = key_file_read(key_file, &wrapping_key, error);
     }
     RETURN_IF_ERROR(status);
-    const StorageOptions place = {.location = location,
-                                  .endpoint = bench->endpoint,
-                                  .is_path_style = bench->endpoint != NULL};
+    StorageOptions place = bench->store;
+    place.location = location;
     Storage *storage = NULL;
     RETURN_IF_ERROR(storage_open(&place, &storage, error));
     status =
@@ -317,6 +318,15 @@ static Status restore(Bench *bench, const char *manifest_id, Error *error)
     return STATUS_OK;
 }
 
+// For the program's life; NULL: there is no such file.
+static const char *read_certificates(const char *path)
+{
+    char *text = NULL;
+    size_t size = 0;
+    Error error = {0};
+    return file_read(path, CERTIFICATES_SIZE_MAX, &text, &size, &error) == STATUS_OK ? text : NULL;
+}
+
 // Takes the options out of the arguments; false: one is unknown.
 static bool take_options(Bench *bench, int *count, char **arguments)
 {
@@ -328,10 +338,14 @@ static bool take_options(Bench *bench, int *count, char **arguments)
             arguments[kept++] = arguments[i];
         } else if (text_equal(text, "--full")) {
             bench->reads_everything = true;
+        } else if (text_equal(text, "--path-style")) {
+            bench->store.is_path_style = true;
         } else if (value == NULL) {
             return false;
         } else if (text_has_prefix(text, "--endpoint=")) {
-            bench->endpoint = value + 1;
+            bench->store.endpoint = value + 1;
+        } else if (text_has_prefix(text, "--ca=")) {
+            bench->store.ca_pem = read_certificates(value + 1);
         } else if (text_has_prefix(text, "--level=")) {
             bench->level = (int)strtol(value + 1, NULL, 10);
         } else if (text_has_prefix(text, "--cpus=")) {

@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The data path: seed, second backup after 1 % of the pages changed, restore; with peers, on one S3 server."""
+
+import filecmp
+import json
+import os
+import shutil
+
+import bench_store
+from bench_datasets import DATASETS, changed_ranges
+from bench_limits import limits
+from bench_peers import PACKAGES, PEERS
+from bench_tools import STATE, Samples, drop_caches, measured, row, say
+
+SEED, SECOND, RESTORE = "first backup", "second backup, 1 % of pages changed", "restore"
+SECOND_ALL = "second backup without the recorder"
+
+
+class Ours:
+    """The agent's publish and restore, without an agent around it."""
+
+    name = "ours"
+
+    def __init__(self, program, store, scratch):
+        self.program, self.store = program, store
+        self.scratch = os.path.join(scratch, "ours")
+        os.makedirs(self.scratch)
+        self.environment = {
+            "AWS_ACCESS_KEY_ID": bench_store.ACCESS_KEY,
+            "AWS_SECRET_ACCESS_KEY": bench_store.SECRET_KEY,
+            "AWS_REGION": bench_store.REGION,
+        }
+        self.peak_mib = 0.0
+
+    def run(self, action, *arguments):
+        command = [
+            self.program,
+            action,
+            f"s3://{self.store.bucket}/ours",
+            os.path.join(self.scratch, "key"),
+            *arguments,
+            f"--endpoint={self.store.endpoint}",
+            f"--ca={self.store.certificate}",
+            "--path-style",
+        ]
+        output, seconds, processor = measured(command, self.environment)
+        answer = json.loads(output)
+        self.peak_mib = max(self.peak_mib, answer["peak_kib"] / 1024)
+        return answer, seconds, processor
+
+    def written_file(self, ranges):
+        path = os.path.join(self.scratch, "written")
+        with open(path, "w", encoding="utf-8") as file:
+            file.writelines(f"{name} {offset} {size}\n" for name, offset, size in ranges)
+        return path
+
+
+def note_both(samples, name, who, seconds, processor):
+    samples.note(name, who, seconds)
+    samples.note(f"{name}, processor", who, processor)
+
+
+def compare_files(expected, restored):
+    """Empty directories are not compared: the bench program publishes files."""
+    for directory, _, names in os.walk(expected):
+        for name in names:
+            path = os.path.join(directory, name)
+            other = os.path.join(restored, os.path.relpath(path, expected))
+            if not filecmp.cmp(path, other, shallow=False):
+                raise SystemExit(f"bench: {other} was not restored as it was")
+
+
+def measure_ours(samples, ours, dataset, ranges):
+    drop_caches()
+    first, *times = ours.run("publish", dataset.first, "1")
+    note_both(samples, SEED, "ours", *times)
+    samples.note("stored, first", "ours", first["stored_bytes"] / 2**20, "MiB")
+    drop_caches()
+    second, *times = ours.run(
+        "publish", dataset.second, "2", first["manifest"], f"--written={ours.written_file(ranges)}"
+    )
+    note_both(samples, SECOND, "ours", *times)
+    samples.note("stored, second", "ours", second["stored_bytes"] / 2**20, "MiB")
+    drop_caches()
+    _, *times = ours.run("publish", dataset.second, "3", first["manifest"])
+    note_both(samples, SECOND_ALL, "ours", *times)
+    target = os.path.join(ours.scratch, "restored")
+    drop_caches()
+    _, *times = ours.run("restore", target, second["manifest"])
+    note_both(samples, RESTORE, "ours", *times)
+    compare_files(dataset.second, target)
+    shutil.rmtree(target)
+    return first
+
+
+def measure_peer(samples, peer, dataset):
+    peer.begin(dataset)
+    try:
+        drop_caches()
+        note_both(samples, SEED, peer.name, *peer.full(dataset))
+        stored = peer.stored_bytes()
+        samples.note("stored, first", peer.name, stored / 2**20, "MiB")
+        drop_caches()
+        seconds, processor = peer.incremental(dataset)
+        note_both(samples, SECOND, peer.name, seconds, processor)
+        note_both(samples, SECOND_ALL, peer.name, seconds, processor)
+        samples.note("stored, second", peer.name, (peer.stored_bytes() - stored) / 2**20, "MiB")
+        target = os.path.join(peer.scratch, "restored")
+        drop_caches()
+        note_both(samples, RESTORE, peer.name, *peer.restore(target))
+        shutil.rmtree(target)
+    finally:
+        peer.end()
+
+
+def one_round(samples, arguments, dataset, ranges, store, scratch):
+    shutil.rmtree(scratch, ignore_errors=True)
+    os.makedirs(scratch)
+    store.new_bucket()
+    ours = Ours(os.path.join(arguments.build, "tests", "bench", "bench_repository"), store, scratch)
+    first = measure_ours(samples, ours, dataset, ranges)
+    for kind in PEERS:
+        if dataset.engine in kind.engines:
+            measure_peer(samples, kind(store, scratch), dataset)
+    stored_part = first["stored_bytes"] / first["size_bytes"]
+    for name, value in limits(dataset.first, store, scratch, stored_part).items():
+        samples.note(f"limit: {name}", "machine", value / 2**20, "MiB/s")
+    size_mib = first["size_bytes"] / 2**20
+    samples.note("seed rate", "ours", size_mib / samples.values[SEED]["ours"][-1], "MiB/s")
+    samples.note("restore rate", "ours", size_mib / samples.values[RESTORE]["ours"][-1], "MiB/s")
+    samples.note("peak memory", "ours", ours.peak_mib, "MiB")
+    return size_mib
+
+
+# What issue and documentation promise: (measurement, peer or None for every one, ratio).
+BARS = {
+    (SEED, None): 1.5,
+    (SECOND, None): 4.0,
+    (f"{SECOND}, processor", "pgbackrest"): 5.0,
+    (f"{SECOND}, processor", "restic"): 5.0,
+    (f"{SECOND}, processor", "mariadb-backup"): 1.0,
+    (RESTORE, "mariadb-backup"): 2.0,
+    (RESTORE, "restic"): 2.0,
+    (RESTORE, "pgbackrest"): 1.3,
+}
+
+
+def limit_row(samples, name, rate, stages):
+    """Against the slowest stage on its own."""
+    slowest = min(stages, key=lambda stage: samples.median(f"limit: {stage}", "machine"))
+    most = samples.median(f"limit: {slowest}", "machine")
+    ours = samples.median(rate, "ours")
+    return {
+        "name": name,
+        "unit": "MiB/s",
+        "ours": round(ours, 1),
+        "peer": round(most, 1),
+        "peer_name": f"limit: {slowest}",
+        "ratio": round(ours / most, 3),
+        "bar": 0.8,
+        "holds": ours / most >= 0.8,
+        "spread": round(samples.spread(rate, "ours"), 3),
+    }
+
+
+def rows_of(samples, engine, changed_mib):
+    rows = []
+    for name in samples.values:
+        for peer in samples.peers(name):
+            if peer != "machine":
+                bar = BARS.get((name, peer), BARS.get((name, None)))
+                rows.append({**row(samples, name, peer, bar), "engine": engine})
+    rows.append(
+        {
+            **limit_row(
+                samples,
+                "seed against the machine",
+                "seed rate",
+                ("direct read", "zstd -1", "AES-256-GCM", "hash", "upload"),
+            ),
+            "engine": engine,
+        }
+    )
+    rows.append(
+        {
+            **limit_row(
+                samples, "restore against the machine", "restore rate", ("download", "AES-256-GCM", "direct write")
+            ),
+            "engine": engine,
+        }
+    )
+    stored = samples.median("stored, second", "ours")
+    ratio = 2.5 * changed_mib / stored
+    rows.append(
+        {
+            "name": "stored for a change, at most 2.5 times it",
+            "unit": "MiB",
+            "ours": round(stored, 1),
+            "peer": round(2.5 * changed_mib, 1),
+            "peer_name": "2.5 x pages changed",
+            "ratio": round(ratio, 3),
+            "bar": 1.0,
+            "holds": ratio >= 1.0,
+            "spread": 0.0,
+            "engine": engine,
+        }
+    )
+    return [{**one, "name": f"{engine}: {one['name']}"} for one in rows]
+
+
+def bench_data(arguments):
+    """Seed, second backup after 1 % of the pages changed, and restore; with peers on one S3 server."""
+    missing = [name for name in PACKAGES if not shutil.which(name if name != "mariadb-backup" else "mariadb-backup")]
+    if missing:
+        raise SystemExit(f"bench: missing programs: {', '.join(missing)}; install the packages of these names")
+    scratch = os.path.join(STATE, "scratch")
+    store = bench_store.S3Store(os.path.join(STATE, "store"))
+    os.makedirs(store.directory, exist_ok=True)
+    rows = []
+    store.start()
+    try:
+        for engine in arguments.engines.split(","):
+            dataset = DATASETS[engine](arguments.size_mib)
+            ranges, changed_bytes = changed_ranges(dataset.first, dataset.second)
+            samples = Samples()
+            for number in range(arguments.rounds):
+                say(f"{engine}: round {number + 1} of {arguments.rounds}")
+                size_mib = one_round(samples, arguments, dataset, ranges, store, scratch)
+            say(
+                f"{engine}: {size_mib:.0f} MiB of files, {changed_bytes / 2**20:.1f} MiB of pages changed, "
+                "peak memory of ours "
+                f"{samples.median('peak memory', 'ours'):.0f} MiB; limits: "
+                + ", ".join(
+                    f"{name[7:]} {samples.median(name, 'machine'):.0f} MiB/s"
+                    for name in samples.values
+                    if name.startswith("limit: ")
+                )
+            )
+            rows += rows_of(samples, engine, changed_bytes / 2**20)
+    finally:
+        store.stop()
+        shutil.rmtree(scratch, ignore_errors=True)
+        shutil.rmtree(os.path.join(store.directory, "objects"), ignore_errors=True)
+    return rows

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What this machine can do with a data directory when it does one thing only, with all its processors, by other
+people's tools: the slowest of these bounds every backup. In bytes of files in a second."""
+
+import os
+import re
+import subprocess
+
+import bench_store
+from bench_tools import drop_caches, measured, pipeline
+
+UPLOAD_MIB = 512
+OBJECT_MIB = 16
+
+
+def files_of(directory):
+    found = []
+    for folder, _, names in os.walk(directory):
+        found += [os.path.join(folder, name) for name in names]
+    return [path for path in found if os.path.getsize(path) >= 1 << 20]
+
+
+def rate(size, command, environment=None):
+    _, seconds, _ = measured(pipeline(command), environment)
+    return size / seconds
+
+
+def speed_of(algorithm, processors):
+    """openssl's own measurement, in bytes a second."""
+    output = subprocess.run(
+        ["openssl", "speed", "-bytes", "32768", "-seconds", "1", "-multi", str(processors), *algorithm],
+        check=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ).stdout
+    return float(re.findall(r"([0-9.]+)k\s*$", output, re.M)[-1]) * 1000
+
+
+def curl(store, arguments):
+    return (
+        f"curl -sS --fail --cacert {store.certificate} --aws-sigv4 aws:amz:{bench_store.REGION}:s3 "
+        f"--user {bench_store.ACCESS_KEY}:{bench_store.SECRET_KEY} "
+        f"-H 'x-amz-content-sha256: UNSIGNED-PAYLOAD' {arguments}"
+    )
+
+
+def transfers(store, scratch):
+    """Upload and download of incompressible objects, four at once."""
+    source = os.path.join(scratch, "upload")
+    os.makedirs(source)
+    names = [f"object-{number}" for number in range(UPLOAD_MIB // OBJECT_MIB)]
+    for name in names:
+        with open(os.path.join(source, name), "wb") as file:
+            file.write(os.urandom(OBJECT_MIB << 20))
+    url = f"{store.endpoint}/{store.bucket}/limits"
+    each = f"printf '%s\\n' {' '.join(names)} | xargs -P4 -I@ "
+    size = UPLOAD_MIB << 20
+    upload = rate(size, each + curl(store, f"-T {source}/@ {url}/@"))
+    download = rate(size, each + curl(store, f"-o /dev/null {url}/@"))
+    subprocess.run(["rm", "-rf", source], check=True)
+    return upload, download
+
+
+def limits(directory, store, scratch, stored_part):
+    """`stored_part`: stored bytes for each byte of files, which is all that is sealed and sent."""
+    processors = os.cpu_count() or 1
+    files = files_of(directory)
+    size = sum(os.path.getsize(path) for path in files)
+    listing = os.path.join(scratch, "files")
+    with open(listing, "w", encoding="utf-8") as file:
+        file.write("\n".join(files) + "\n")
+    drop_caches()
+    read = rate(
+        size, f"xargs -a {listing} -d '\\n' -P{processors} -I@ dd if=@ of=/dev/null iflag=direct bs=4M status=none"
+    )
+    compress = rate(size, f"xargs -a {listing} -d '\\n' -P{processors} -I@ zstd -q -1 -T1 -f -o /dev/null @")
+    upload, download = transfers(store, scratch)
+    target = os.path.join(scratch, "write")
+    written = min(size, 2 << 30)
+    half = written // 2 >> 22
+    write = rate(
+        half * 2 << 22,
+        f"for i in 1 2; do dd if=/dev/zero of={target}-$i oflag=direct bs=4M count={half} "
+        f"status=none & done; wait; sync -f {target}-1",
+    )
+    for number in (1, 2):
+        os.remove(f"{target}-{number}")
+    return {
+        "direct read": read,
+        "zstd -1": compress,
+        "AES-256-GCM": speed_of(["-evp", "aes-256-gcm"], processors) / stored_part,
+        "hash": speed_of(["ghash"], processors),
+        "upload": upload / stored_part,
+        "download": download / stored_part,
+        "direct write": write,
+    }
