@@ -277,7 +277,8 @@ def test_seed_then_increment_then_restore(agents, home, sources, engine):
     assert seed.size_bytes > 1 << 20 and seed.new_bytes > 0 and seed.stored_bytes > 0 and seed.received_bytes > 0
     assert seed.pages_checked > 100 and seed.checkpoint and seed.parent_restore_ms == 0
     assert seed.engine_version[0].isdigit()
-    assert seed.read_bytes == seed.size_bytes and seed.unrecorded_bytes == 0
+    # Holes are not read.
+    assert seed.new_bytes <= seed.read_bytes <= seed.size_bytes and seed.unrecorded_bytes == 0
 
     insert(source, count, 100)
     agent, commit = run_backup(agents, lineage, is_deep=True)
@@ -365,17 +366,18 @@ def test_a_full_read_agrees_with_the_recorder_and_finds_out_one_that_lies(agents
     source = sources("mariadb")
     count = rows_at("mariadb", source.port)[0]
     lineage = Lineage(home, source)
-    run_backup(agents, lineage)
+    _, seed = run_backup(agents, lineage)
+    everything = seed.new_bytes * 0.9  # all but holes; some of it may have become zeros since
     insert(source, count, 1000)
     _, honest = run_backup(agents, lineage, reads_everything=True)
-    assert honest.read_bytes == honest.size_bytes and honest.unrecorded_bytes == 0
+    assert honest.read_bytes > everything and honest.unrecorded_bytes == 0
 
     liar = os.path.join(owned_directory(home, "liar"), "holdfast-agent")
     shutil.copy(AGENT, liar)
     shutil.copy(os.environ["HOLDFAST_RECORDER_LIAR"], os.path.join(home, "liar", "libholdfast-recorder.so"))
     insert(source, count + 1000, 1000)
     agent, found = run_backup(agents, lineage, program=liar, reads_everything=True)
-    assert found.read_bytes == found.size_bytes and found.unrecorded_bytes > 0
+    assert found.read_bytes > everything and found.unrecorded_bytes > 0
     assert "the recorder missed writes that a full read found" in agent.log()
 
     # Without the library it is the files' times that tell, and what changed is read whole.
