@@ -132,7 +132,7 @@ def one_round(samples, arguments, dataset, ranges, store, scratch):
     return size_mib
 
 
-# What issue and documentation promise: (measurement, peer or None for every one, ratio).
+# The ratios that we want to reach: of a measurement, to one peer or (None) to every one.
 BARS = {
     (SEED, None): 1.5,
     (SECOND, None): 4.0,
@@ -210,7 +210,7 @@ def rows_of(samples, engine, changed_mib):
 
 def bench_data(arguments):
     """Seed, second backup after 1 % of the pages changed, and restore; with peers on one S3 server."""
-    missing = [name for name in PACKAGES if not shutil.which(name if name != "mariadb-backup" else "mariadb-backup")]
+    missing = [name for name in PACKAGES if not shutil.which(name)]
     if missing:
         raise SystemExit(f"bench: missing programs: {', '.join(missing)}; install the packages of these names")
     scratch = os.path.join(STATE, "scratch")

@@ -19,7 +19,6 @@ class Peer:
 
     name = ""
     engines = ()
-    package = ""
 
     def __init__(self, store, scratch):
         self.store = store
@@ -56,7 +55,6 @@ class MariadbBackup(Peer):
 
     name = "mariadb-backup"
     engines = ("mariadb",)
-    package = "mariadb-backup"
 
     def begin(self, dataset):
         self.server = servers.MariadbServer(dataset.server.directory, dataset.server.port)
@@ -124,7 +122,6 @@ class MariadbBackup(Peer):
 class Restic(Peer):
     name = "restic"
     engines = ("mariadb", "postgresql")
-    package = "restic"
 
     def begin(self, dataset):
         self.environment = {
@@ -161,7 +158,6 @@ class Restic(Peer):
 class Pgbackrest(Peer):
     name = "pgbackrest"
     engines = ("postgresql",)
-    package = "pgbackrest"
 
     def begin(self, dataset):
         self.current = os.path.join(self.scratch, "current")
@@ -205,4 +201,5 @@ class Pgbackrest(Peer):
 
 
 PEERS = [MariadbBackup, Pgbackrest, Restic]
+# Programs, each in the package of its name.
 PACKAGES = ["mariadb-backup", "pgbackrest", "restic", "rclone", "sysbench", "zstd", "openssl"]
