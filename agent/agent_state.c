@@ -393,6 +393,13 @@ static void say(AgentState *state, OutboxKind kind, const Holdfast__V1__AgentMes
     (void)pthread_cond_broadcast(&state->changed);
 }
 
+static void tell(AgentState *state, OutboxKind kind, const Holdfast__V1__AgentMessage *message)
+{
+    lock(state);
+    say(state, kind, message);
+    unlock(state);
+}
+
 void agent_state_phase(AgentState *state, Holdfast__V1__Phase phase, const char *position)
 {
     int64_t now_us = clock_now_us();
@@ -464,9 +471,7 @@ void agent_state_checkpoint_taken(AgentState *state, const Checkpoint *checkpoin
     Holdfast__V1__AgentMessage message = HOLDFAST__V1__AGENT_MESSAGE__INIT;
     message.message_case = HOLDFAST__V1__AGENT_MESSAGE__MESSAGE_CHECKPOINT_TAKEN;
     message.checkpoint_taken = &taken;
-    lock(state);
-    say(state, OUTBOX_CHECKPOINT, &message);
-    unlock(state);
+    tell(state, OUTBOX_CHECKPOINT, &message);
 }
 
 void agent_state_commit(AgentState *state, const Holdfast__V1__CommitRequest *request)
@@ -475,9 +480,7 @@ void agent_state_commit(AgentState *state, const Holdfast__V1__CommitRequest *re
     Holdfast__V1__AgentMessage message = HOLDFAST__V1__AGENT_MESSAGE__INIT;
     message.message_case = HOLDFAST__V1__AGENT_MESSAGE__MESSAGE_COMMIT_REQUEST;
     message.commit_request = &copy;
-    lock(state);
-    say(state, OUTBOX_COMMIT, &message);
-    unlock(state);
+    tell(state, OUTBOX_COMMIT, &message);
 }
 
 Status agent_state_wait_commit(AgentState *state, Error *error)
@@ -505,9 +508,7 @@ void agent_state_restore_done(AgentState *state, const Holdfast__V1__RestoreDone
     Holdfast__V1__AgentMessage message = HOLDFAST__V1__AGENT_MESSAGE__INIT;
     message.message_case = HOLDFAST__V1__AGENT_MESSAGE__MESSAGE_RESTORE_DONE;
     message.restore_done = &copy;
-    lock(state);
-    say(state, OUTBOX_RESTORE_DONE, &message);
-    unlock(state);
+    tell(state, OUTBOX_RESTORE_DONE, &message);
 }
 
 Status agent_state_wait_restore(AgentState *state, Error *error)

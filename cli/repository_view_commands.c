@@ -7,18 +7,6 @@
 
 #include <string.h>
 
-static void print_list(Cli *cli, Json *result, const char *key, Json *items,
-                       const ViewColumn *columns)
-{
-    if (!cli->is_json) {
-        output_table(cli, items, columns);
-    }
-    json_set(result, key, items);
-    if (cli->is_json) {
-        output_json(result);
-    }
-}
-
 // --- list -------------------------------------------------------------------------------------
 
 typedef struct Unreadable {
@@ -73,17 +61,6 @@ static const ViewColumn LIST_COLUMNS[] = {
     {"CREATED", "created_at", VIEW_TIME},
     {"AGE", "created_at", VIEW_AGO},
     {"SHARDS", "shard_count", VIEW_NUMBER},
-    {"COMPLETE", "is_complete", VIEW_YES},
-    {"STATE", "state", VIEW_TEXT},
-    {NULL, NULL, VIEW_TEXT},
-};
-static const ViewColumn LIST_SIZE_COLUMNS[] = {
-    {"BACKUP", "backup", VIEW_TEXT},
-    {"DATABASE", "database", VIEW_TEXT},
-    {"ENGINE", "engine", VIEW_TEXT},
-    {"CREATED", "created_at", VIEW_TIME},
-    {"AGE", "created_at", VIEW_AGO},
-    {"SHARDS", "shard_count", VIEW_NUMBER},
     {"GENERATION", "generation", VIEW_NUMBER},
     {"SIZE", "size_bytes", VIEW_BYTES},
     {"STORED", "stored_bytes", VIEW_BYTES},
@@ -91,6 +68,17 @@ static const ViewColumn LIST_SIZE_COLUMNS[] = {
     {"STATE", "state", VIEW_TEXT},
     {NULL, NULL, VIEW_TEXT},
 };
+enum { LIST_SIZES_FIRST = 6, LIST_SIZES_COUNT = 3 }; // what add_sizes finds out
+
+static void print_backups(const Cli *cli, bool has_sizes, const Json *backups)
+{
+    ViewColumn columns[ARRAY_COUNT(LIST_COLUMNS)];
+    size_t left_out = has_sizes ? 0 : LIST_SIZES_COUNT;
+    memcpy(columns, LIST_COLUMNS, sizeof(columns));
+    memmove(&columns[LIST_SIZES_FIRST], &columns[LIST_SIZES_FIRST + left_out],
+            sizeof(columns) - (LIST_SIZES_FIRST + left_out) * sizeof(columns[0]));
+    output_table(cli, backups, columns);
+}
 
 Status verb_list(Cli *cli, const OfflineOptions *options, Error *error)
 {
@@ -114,9 +102,13 @@ Status verb_list(Cli *cli, const OfflineOptions *options, Error *error)
             json_set_text(item, "message", problem.message);
         }
     }
+    if (!cli->is_json) {
+        print_backups(cli, options->has_sizes, items);
+        return STATUS_OK;
+    }
     CLEANUP(json_freep) Json *result = json_new_object();
-    print_list(cli, result, "backups", TAKE_PTR(items),
-               options->has_sizes ? LIST_SIZE_COLUMNS : LIST_COLUMNS);
+    json_set(result, "backups", TAKE_PTR(items));
+    output_json(result);
     return STATUS_OK;
 }
 

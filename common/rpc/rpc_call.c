@@ -4,16 +4,13 @@
 // event. `mutex` guards what they share; handlers run without it, one at a time per call, because a
 // new message is only asked for when the handler of the last one has returned and the end of the
 // call waits for a running handler.
-#include "common/crypto.h"
 #include "common/memory.h"
+#include "common/request_id.h"
 #include "common/rpc/rpc_compat.h"
 #include "common/rpc/rpc_internal.h"
-#include "common/text.h"
 
 #include <assert.h>
-#include <ctype.h>
 #include <grpc/support/alloc.h>
-#include <string.h>
 
 typedef struct QueuedMessage QueuedMessage;
 struct QueuedMessage {
@@ -486,22 +483,6 @@ static void on_received(RpcCall *call, bool is_ok)
 
 // ---- the start of a call ----
 
-static const char *accepted_request_id(RpcCall *call)
-{
-    const char *given = rpc_metadata_text(call->arena, &call->metadata, "x-request-id");
-    size_t size = strlen(given);
-    bool is_plain = size > 0 && size <= RPC_REQUEST_ID_BYTES_MAX;
-    for (size_t i = 0; is_plain && i < size; i++) {
-        is_plain = isalnum((unsigned char)given[i]) || strchr("-_.:", given[i]) != NULL;
-    }
-    if (is_plain) {
-        return given;
-    }
-    char made[UUID_TEXT_SIZE];
-    crypto_uuid(made);
-    return arena_string(call->arena, made);
-}
-
 static void fill_info(RpcCall *call)
 {
     Arena *arena = call->arena;
@@ -511,7 +492,8 @@ static void fill_info(RpcCall *call)
         .authorization = rpc_metadata_text(arena, &call->metadata, "authorization"),
         .idempotency_key = rpc_metadata_text(arena, &call->metadata, "idempotency-key"),
         .if_match = rpc_metadata_text(arena, &call->metadata, "if-match"),
-        .request_id = accepted_request_id(call),
+        .request_id =
+            request_id_accept(arena, rpc_metadata_text(arena, &call->metadata, "x-request-id")),
         .peer = arena_string(arena, peer),
     };
     gpr_free(peer);

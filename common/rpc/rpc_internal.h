@@ -13,7 +13,6 @@
 #define RPC_METADATA_BYTES_MAX (16 * 1024)
 #define RPC_QUEUE_COUNT_MAX 256 // messages waiting in one call
 #define RPC_STREAMS_PER_CONNECTION 256
-#define RPC_REQUEST_ID_BYTES_MAX 64
 #define RPC_TRAILING_COUNT_MAX 4
 
 // In initial metadata: a stream was accepted. A refused one has no initial metadata of its own.

@@ -87,27 +87,21 @@ static bool gather(const char *first, va_list *rest, char *arguments[ARGUMENT_CO
     return argument.in == NULL;
 }
 
-INTERPOSED(int, execl, (const char *path, const char *first, ...))
-{
-    char *arguments[ARGUMENT_COUNT_MAX];
-    va_list rest;
-    va_start(rest, first);
-    bool fits = gather(first, &rest, arguments);
-    va_end(rest);
-    note_start(environ);
-    return fits ? next_execv()(path, arguments) : -1;
-}
+// Defines the kin of `next` that is given a list where that is given an array.
+#define INTERPOSED_LIST(name, next)                                                                \
+    INTERPOSED(int, name, (const char *path, const char *first, ...))                              \
+    {                                                                                              \
+        char *arguments[ARGUMENT_COUNT_MAX];                                                       \
+        va_list rest;                                                                              \
+        va_start(rest, first);                                                                     \
+        bool fits = gather(first, &rest, arguments);                                               \
+        va_end(rest);                                                                              \
+        note_start(environ);                                                                       \
+        return fits ? next(path, arguments) : -1;                                                  \
+    }
 
-INTERPOSED(int, execlp, (const char *file, const char *first, ...))
-{
-    char *arguments[ARGUMENT_COUNT_MAX];
-    va_list rest;
-    va_start(rest, first);
-    bool fits = gather(first, &rest, arguments);
-    va_end(rest);
-    note_start(environ);
-    return fits ? next_execvp()(file, arguments) : -1;
-}
+INTERPOSED_LIST(execl, next_execv())
+INTERPOSED_LIST(execlp, next_execvp())
 
 INTERPOSED(int, execle, (const char *path, const char *first, ...))
 {

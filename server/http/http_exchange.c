@@ -3,18 +3,16 @@
 // connection is suspended, answered in libmicrohttpd's thread again.
 #define LOG_MODULE "http"
 
-#include "common/crypto.h"
 #include "common/limits.h"
 #include "common/memory.h"
+#include "common/request_id.h"
 #include "common/text.h"
 #include "holdfast/v1/holdfast.pb-c.h"
 #include "server/http/http_internal.h"
 
 #include <assert.h>
-#include <ctype.h>
 #include <string.h>
 
-#define REQUEST_ID_BYTES_MAX 64
 #define QUERY_COUNT_MAX 64
 #define DISCARD_BYTES_MAX (256 * 1024 * 1024)
 #define METRICS_BYTES_MAX (16 * 1024 * 1024)
@@ -23,22 +21,6 @@ const char *http_exchange_header(const HttpExchange *exchange, const char *name)
 {
     const char *value = MHD_lookup_connection_value(exchange->connection, MHD_HEADER_KIND, name);
     return value == NULL ? "" : arena_string(exchange->arena, value);
-}
-
-static const char *accepted_request_id(const HttpExchange *exchange)
-{
-    const char *given = http_exchange_header(exchange, "X-Request-Id");
-    size_t size = strlen(given);
-    bool is_plain = size > 0 && size <= REQUEST_ID_BYTES_MAX;
-    for (size_t i = 0; is_plain && i < size; i++) {
-        is_plain = isalnum((unsigned char)given[i]) || strchr("-_.:", given[i]) != NULL;
-    }
-    if (is_plain) {
-        return given;
-    }
-    char made[UUID_TEXT_SIZE];
-    crypto_uuid(made);
-    return arena_string(exchange->arena, made);
 }
 
 // "\"abc\"" and "W/\"abc\"" are abc; "*" is any, which is "".
@@ -67,7 +49,8 @@ static HttpExchange *exchange_new(HttpServer *server, struct MHD_Connection *con
     exchange->arena = arena_new();
     exchange->method = text_equal(method, "HEAD") ? "GET" : arena_string(exchange->arena, method);
     exchange->path = arena_string(exchange->arena, url);
-    exchange->request_id = accepted_request_id(exchange);
+    exchange->request_id =
+        request_id_accept(exchange->arena, http_exchange_header(exchange, "X-Request-Id"));
     buffer_init(&exchange->body, LIMIT_HTTP_BODY_BYTES);
     return exchange;
 }

@@ -5,6 +5,7 @@
 #include "common/message_json.h"
 #include "common/text.h"
 #include "server/service/service_internal.h"
+#include "server/store/store_database.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -139,6 +140,19 @@ Status service_page_open(Service *service, ServiceCall *call, const PageRequest 
     }
     *ret_page = page;
     return STATUS_OK;
+}
+
+Status service_list_begin(Service *service, ServiceCall *call, const char *database,
+                          StoreTransaction **ret_transaction, const char **ret_database_id,
+                          Error *error)
+{
+    *ret_database_id = NULL;
+    if (text_is_empty(database)) {
+        return store_begin(service->store, ret_transaction, error);
+    }
+    RETURN_IF_ERROR(check_name("database", database, error));
+    RETURN_IF_ERROR(store_begin(service->store, ret_transaction, error));
+    return store_database_id(*ret_transaction, call->arena, database, ret_database_id, error);
 }
 
 static char *token_write(Service *service, ServiceCall *call, const PageRequest *request,

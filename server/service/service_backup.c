@@ -96,9 +96,6 @@ Status service_list_backups(Service *service, ServiceCall *call, const ProtobufC
     const Holdfast__V1__ListBackupsRequest *request = (const void *)message;
     char storage[32];
     const char *state = NULL;
-    if (!text_is_empty(request->database)) {
-        RETURN_IF_ERROR(check_name("database", request->database, error));
-    }
     if (request->state != HOLDFAST__V1__BACKUP_STATE__BACKUP_STATE_UNSPECIFIED) {
         state = enum_word(&holdfast__v1__backup_state__descriptor, (int)request->state, storage,
                           sizeof(storage));
@@ -119,12 +116,9 @@ Status service_list_backups(Service *service, ServiceCall *call, const ProtobufC
     StoreRows rows;
     RETURN_IF_ERROR(service_page_open(service, call, &list, &page, error));
     CLEANUP(store_rollback) StoreTransaction *transaction = NULL;
-    RETURN_IF_ERROR(store_begin(service->store, &transaction, error));
     const char *database_id = NULL;
-    if (!text_is_empty(request->database)) {
-        RETURN_IF_ERROR(
-            store_database_id(transaction, call->arena, request->database, &database_id, error));
-    }
+    RETURN_IF_ERROR(
+        service_list_begin(service, call, request->database, &transaction, &database_id, error));
     RETURN_IF_ERROR(
         store_backup_list(transaction, call->arena, database_id, state, &page, &rows, error));
     return service_page_answer(service, call, &list, &page, &rows, NULL, ret_response, error);

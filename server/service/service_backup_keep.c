@@ -11,11 +11,14 @@
 #define US_PER_SECOND INT64_C(1000000)
 #define UNTIL_SECONDS_MAX INT64_C(7258118400) // 2200
 
-// Locks a backup that can still be kept.
-static Status lock_backup(ServiceCall *call, StoreTransaction *transaction, const char *id,
-                          StoreRows *ret_rows, Error *error)
+// Begins a transaction that locks a backup that can still be kept.
+static Status begin(Service *service, ServiceCall *call, const char *id, const char *note,
+                    StoreTransaction **ret_transaction, StoreRows *ret_rows, Error *error)
 {
-    RETURN_IF_ERROR(store_backup_lock(transaction, call->arena, id, ret_rows, error));
+    RETURN_IF_ERROR(check_id("backup", id, error));
+    RETURN_IF_ERROR(check_text("note", note, NOTE_SIZE_MAX, false, error));
+    RETURN_IF_ERROR(store_begin(service->store, ret_transaction, error));
+    RETURN_IF_ERROR(store_backup_lock(*ret_transaction, call->arena, id, ret_rows, error));
     const char *state = store_value(ret_rows, 0, "state");
     if (text_equal(state, "deleting") || text_equal(state, "deleted")) {
         error_set(error, REASON_PRECONDITION, "the backup is '%s'", state);
@@ -77,14 +80,12 @@ Status service_pin_backup(Service *service, ServiceCall *call, const ProtobufCMe
                           ProtobufCMessage **ret_response, Error *error)
 {
     const Holdfast__V1__PinBackupRequest *request = (const void *)message;
-    RETURN_IF_ERROR(check_id("backup", request->backup, error));
-    RETURN_IF_ERROR(check_text("note", request->note, NOTE_SIZE_MAX, false, error));
     CLEANUP(store_rollback) StoreTransaction *transaction = NULL;
-    RETURN_IF_ERROR(store_begin(service->store, &transaction, error));
     StoreRows backup;
     const char *until = NULL;
+    RETURN_IF_ERROR(
+        begin(service, call, request->backup, request->note, &transaction, &backup, error));
     RETURN_IF_ERROR(read_until(call, transaction, request->until, &until, error));
-    RETURN_IF_ERROR(lock_backup(call, transaction, request->backup, &backup, error));
     RETURN_IF_ERROR(store_backup_pin(transaction, call->arena, request->backup, true, until,
                                      request->note, error));
     const char *sentence = until == NULL
@@ -99,11 +100,9 @@ Status service_unpin_backup(Service *service, ServiceCall *call, const ProtobufC
                             ProtobufCMessage **ret_response, Error *error)
 {
     const Holdfast__V1__UnpinBackupRequest *request = (const void *)message;
-    RETURN_IF_ERROR(check_id("backup", request->backup, error));
     CLEANUP(store_rollback) StoreTransaction *transaction = NULL;
-    RETURN_IF_ERROR(store_begin(service->store, &transaction, error));
     StoreRows backup;
-    RETURN_IF_ERROR(lock_backup(call, transaction, request->backup, &backup, error));
+    RETURN_IF_ERROR(begin(service, call, request->backup, "", &transaction, &backup, error));
     if (store_boolean(&backup, 0, "is_pinned")) {
         RETURN_IF_ERROR(
             store_backup_pin(transaction, call->arena, request->backup, false, NULL, "", error));
@@ -117,12 +116,10 @@ Status service_hold_backup(Service *service, ServiceCall *call, const ProtobufCM
                            ProtobufCMessage **ret_response, Error *error)
 {
     const Holdfast__V1__HoldBackupRequest *request = (const void *)message;
-    RETURN_IF_ERROR(check_id("backup", request->backup, error));
-    RETURN_IF_ERROR(check_text("note", request->note, NOTE_SIZE_MAX, false, error));
     CLEANUP(store_rollback) StoreTransaction *transaction = NULL;
-    RETURN_IF_ERROR(store_begin(service->store, &transaction, error));
     StoreRows backup;
-    RETURN_IF_ERROR(lock_backup(call, transaction, request->backup, &backup, error));
+    RETURN_IF_ERROR(
+        begin(service, call, request->backup, request->note, &transaction, &backup, error));
     RETURN_IF_ERROR(
         store_backup_hold(transaction, call->arena, request->backup, true, request->note, error));
     add_event(transaction, &backup, "warning", "backup.held",
@@ -134,12 +131,10 @@ Status service_release_backup(Service *service, ServiceCall *call, const Protobu
                               ProtobufCMessage **ret_response, Error *error)
 {
     const Holdfast__V1__ReleaseBackupRequest *request = (const void *)message;
-    RETURN_IF_ERROR(check_id("backup", request->backup, error));
-    RETURN_IF_ERROR(check_text("note", request->note, NOTE_SIZE_MAX, false, error));
     CLEANUP(store_rollback) StoreTransaction *transaction = NULL;
-    RETURN_IF_ERROR(store_begin(service->store, &transaction, error));
     StoreRows backup;
-    RETURN_IF_ERROR(lock_backup(call, transaction, request->backup, &backup, error));
+    RETURN_IF_ERROR(
+        begin(service, call, request->backup, request->note, &transaction, &backup, error));
     if (store_boolean(&backup, 0, "is_held")) {
         RETURN_IF_ERROR(
             store_backup_hold(transaction, call->arena, request->backup, false, "", error));

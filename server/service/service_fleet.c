@@ -3,7 +3,6 @@
 #include "common/message_json.h"
 #include "common/text.h"
 #include "server/service/service_internal.h"
-#include "server/store/store_database.h"
 #include "server/store/store_event.h"
 #include "server/store/store_fleet.h"
 
@@ -44,9 +43,6 @@ Status service_list_instances(Service *service, ServiceCall *call, const Protobu
                               ProtobufCMessage **ret_response, Error *error)
 {
     const Holdfast__V1__ListInstancesRequest *request = (const void *)message;
-    if (!text_is_empty(request->database)) {
-        RETURN_IF_ERROR(check_name("database", request->database, error));
-    }
     PageRequest list = {.list = arena_format(call->arena, "instances %s %d", request->database,
                                              request->include_destroyed ? 1 : 0),
                         .page_size = request->page_size,
@@ -57,12 +53,9 @@ Status service_list_instances(Service *service, ServiceCall *call, const Protobu
     StoreRows rows;
     RETURN_IF_ERROR(service_page_open(service, call, &list, &page, error));
     CLEANUP(store_rollback) StoreTransaction *transaction = NULL;
-    RETURN_IF_ERROR(store_begin(service->store, &transaction, error));
     const char *database_id = NULL;
-    if (!text_is_empty(request->database)) {
-        RETURN_IF_ERROR(
-            store_database_id(transaction, call->arena, request->database, &database_id, error));
-    }
+    RETURN_IF_ERROR(
+        service_list_begin(service, call, request->database, &transaction, &database_id, error));
     RETURN_IF_ERROR(store_fleet_instance_list(transaction, call->arena, database_id,
                                               request->include_destroyed, &page, &rows, error));
     return service_page_answer(service, call, &list, &page, &rows, NULL, ret_response, error);

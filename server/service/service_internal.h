@@ -64,6 +64,11 @@ typedef struct PageRequest {
 // The store's limit is one more than the page's, which tells whether there is a next one.
 Status service_page_open(Service *service, ServiceCall *call, const PageRequest *request,
                          StorePage *ret_page, Error *error);
+// Begins the transaction of a list of one database's items, or of every one's when `database` is
+// empty: then *ret_database_id is NULL.
+Status service_list_begin(Service *service, ServiceCall *call, const char *database,
+                          StoreTransaction **ret_transaction, const char **ret_database_id,
+                          Error *error);
 // `messages` may be NULL: made from the rows.
 Status service_page_answer(Service *service, ServiceCall *call, const PageRequest *request,
                            const StorePage *page, StoreRows *rows, ProtobufCMessage **messages,

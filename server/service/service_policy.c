@@ -175,9 +175,6 @@ Status service_list_policies(Service *service, ServiceCall *call, const Protobuf
     const Holdfast__V1__ListPoliciesRequest *request = (const void *)message;
     bool is_all = text_is_empty(request->database) || text_equal(request->database, "-");
     const char *database = is_all ? "" : request->database;
-    if (!is_all) {
-        RETURN_IF_ERROR(check_name("database", database, error));
-    }
     PageRequest list = {.list = arena_format(call->arena, "policies %s", database),
                         .page_size = request->page_size,
                         .page_token = request->page_token,
@@ -187,11 +184,8 @@ Status service_list_policies(Service *service, ServiceCall *call, const Protobuf
     StoreRows rows;
     RETURN_IF_ERROR(service_page_open(service, call, &list, &page, error));
     CLEANUP(store_rollback) StoreTransaction *transaction = NULL;
-    RETURN_IF_ERROR(store_begin(service->store, &transaction, error));
     const char *database_id = NULL;
-    if (!is_all) {
-        RETURN_IF_ERROR(store_database_id(transaction, call->arena, database, &database_id, error));
-    }
+    RETURN_IF_ERROR(service_list_begin(service, call, database, &transaction, &database_id, error));
     RETURN_IF_ERROR(store_policy_list(transaction, call->arena, database_id, &page, &rows, error));
     return service_page_answer(service, call, &list, &page, &rows, NULL, ret_response, error);
 }

@@ -279,9 +279,6 @@ Status service_list_restores(Service *service, ServiceCall *call, const Protobuf
                              ProtobufCMessage **ret_response, Error *error)
 {
     const Holdfast__V1__ListRestoresRequest *request = (const void *)message;
-    if (!text_is_empty(request->database)) {
-        RETURN_IF_ERROR(check_name("database", request->database, error));
-    }
     PageRequest list = {.list = arena_format(call->arena, "restores %s", request->database),
                         .page_size = request->page_size,
                         .page_token = request->page_token,
@@ -291,12 +288,9 @@ Status service_list_restores(Service *service, ServiceCall *call, const Protobuf
     StoreRows rows;
     RETURN_IF_ERROR(service_page_open(service, call, &list, &page, error));
     CLEANUP(store_rollback) StoreTransaction *transaction = NULL;
-    RETURN_IF_ERROR(store_begin(service->store, &transaction, error));
     const char *database_id = NULL;
-    if (!text_is_empty(request->database)) {
-        RETURN_IF_ERROR(
-            store_database_id(transaction, call->arena, request->database, &database_id, error));
-    }
+    RETURN_IF_ERROR(
+        service_list_begin(service, call, request->database, &transaction, &database_id, error));
     RETURN_IF_ERROR(store_restore_list(transaction, call->arena, database_id, &page, &rows, error));
     return service_page_answer(service, call, &list, &page, &rows, NULL, ret_response, error);
 }

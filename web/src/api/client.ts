@@ -87,6 +87,11 @@ export async function remove(path: string): Promise<void> {
   await send("DELETE", path);
 }
 
+// Reads one page of a list.
+export async function getSome<T>(path: string, key: string): Promise<T[]> {
+  return ((await get<Record<string, unknown>>(path))[key] as T[]) ?? [];
+}
+
 // Reads every page of a list.
 export async function getAll<T>(path: string, key: string): Promise<T[]> {
   const all: T[] = [];

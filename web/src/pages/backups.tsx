@@ -1,35 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 // Every backup of every database, newest first.
-import { get, type Backup } from "../api/client";
+import { getSome, type Backup } from "../api/client";
 import { BackupTable } from "../ui/backup_table";
-import { useLive, usePageTitle } from "../ui/hooks";
-import { Card, Empty, Waiting } from "../ui/parts";
+import { useLive } from "../ui/hooks";
+import { Empty, ListPage } from "../ui/parts";
 
 export function BackupsPage() {
-  usePageTitle("Backups");
-  const { data, problem, isLoading, reload } = useLive(
-    () => get<{ backups: Backup[] }>("/v1/backups?page_size=100"),
-    "backups",
-    {
-      concerns: (event) => event.kind.startsWith("backup."),
-      every: (value) => (value?.backups.some((backup) => backup.state === "running") ? 3000 : 15000),
-    },
-  );
+  const loaded = useLive(() => getSome<Backup>("/v1/backups?page_size=100", "backups"), "backups", {
+    concerns: (event) => event.kind.startsWith("backup."),
+    every: (value) => (value?.some((backup) => backup.state === "running") ? 3000 : 15000),
+  });
   return (
-    <>
-      <div class="head">
-        <h1>Backups</h1>
-      </div>
-      {!data && <Waiting isLoading={isLoading} problem={problem} onRetry={reload} />}
-      {data && (
-        <Card>
-          {data.backups.length === 0 ? (
-            <Empty title="No backup yet">Start one from a database's page.</Empty>
-          ) : (
-            <BackupTable backups={data.backups} withDatabase />
-          )}
-        </Card>
-      )}
-    </>
+    <ListPage
+      title="Backups"
+      loaded={loaded}
+      empty={<Empty title="No backup yet">Start one from a database's page.</Empty>}
+    >
+      {(backups) => <BackupTable backups={backups} withDatabase />}
+    </ListPage>
   );
 }

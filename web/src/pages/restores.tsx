@@ -1,73 +1,62 @@
 // SPDX-License-Identifier: Apache-2.0
 // Restores: the list, and one of them live.
 import { useState } from "preact/hooks";
-import { get, post, Problem, type Restore } from "../api/client";
+import { get, getSome, post, Problem, type Restore } from "../api/client";
 import { bytes, duration } from "../ui/format";
 import { useLive, usePageTitle } from "../ui/hooks";
-import { Badge, Card, Crumbs, Empty, Figure, Link, ProblemBox, Progress, Time, Waiting } from "../ui/parts";
+import { Badge, Card, Crumbs, Empty, Figure, Link, ListPage, ProblemBox, Progress, Time, Waiting } from "../ui/parts";
 
 const isActive = (restore: Restore | undefined): boolean =>
   ["pending", "running", "serving"].includes(restore?.state ?? "");
 
 export function RestoresPage() {
-  usePageTitle("Restores");
-  const { data, problem, isLoading, reload } = useLive(
-    () => get<{ restores: Restore[] }>("/v1/restores?page_size=100"),
-    "restores",
-    {
-      concerns: (event) => event.kind.startsWith("restore"),
-      every: () => 5000,
-    },
-  );
+  const loaded = useLive(() => getSome<Restore>("/v1/restores?page_size=100", "restores"), "restores", {
+    concerns: (event) => event.kind.startsWith("restore"),
+    every: () => 5000,
+  });
   return (
-    <>
-      <div class="head">
-        <h1>Restores</h1>
-      </div>
-      {!data && <Waiting isLoading={isLoading} problem={problem} onRetry={reload} />}
-      {data && (
-        <Card>
-          {data.restores.length === 0 ? (
-            <Empty title="Nothing was restored yet">Choose “Restore” on a database or a backup.</Empty>
-          ) : (
-            <div class="scroll">
-              <table>
-                <thead>
-                  <tr>
-                    <th>Started</th>
-                    <th>Database</th>
-                    <th>State</th>
-                    <th>As</th>
-                    <th>Where</th>
-                    <th class="number">Shards</th>
-                  </tr>
-                </thead>
-                <tbody>
-                  {data.restores.map((restore) => (
-                    <tr key={restore.id}>
-                      <td>
-                        <Link to={`restores/${restore.id}`}>
-                          <Time at={restore.created_at} />
-                        </Link>
-                      </td>
-                      <td>
-                        <Link to={`databases/${encodeURIComponent(restore.database)}`}>{restore.database}</Link>
-                      </td>
-                      <td>
-                        <Badge state={restore.state} title={restore.message} />
-                      </td>
-                      <td>{restore.mode}</td>
-                      <td class="mono clip">{restore.directory}</td>
-                      <td class="number">{restore.shards.length}</td>
-                    </tr>
-                  ))}
-                </tbody>
-              </table>
-            </div>
-          )}
-        </Card>
+    <ListPage
+      title="Restores"
+      loaded={loaded}
+      empty={<Empty title="Nothing was restored yet">Choose “Restore” on a database or a backup.</Empty>}
+    >
+      {(restores) => (
+        <div class="scroll">
+          <table>
+            <thead>
+              <tr>
+                <th>Started</th>
+                <th>Database</th>
+                <th>State</th>
+                <th>As</th>
+                <th>Where</th>
+                <th class="number">Shards</th>
+              </tr>
+            </thead>
+            <tbody>
+              {restores.map((restore) => (
+                <tr key={restore.id}>
+                  <td>
+                    <Link to={`restores/${restore.id}`}>
+                      <Time at={restore.created_at} />
+                    </Link>
+                  </td>
+                  <td>
+                    <Link to={`databases/${encodeURIComponent(restore.database)}`}>{restore.database}</Link>
+                  </td>
+                  <td>
+                    <Badge state={restore.state} title={restore.message} />
+                  </td>
+                  <td>{restore.mode}</td>
+                  <td class="mono clip">{restore.directory}</td>
+                  <td class="number">{restore.shards.length}</td>
+                </tr>
+              ))}
+            </tbody>
+          </table>
+        </div>
       )}
-    </>
+    </ListPage>
   );
 }
 

@@ -4,7 +4,7 @@ import type { ComponentChildren } from "preact";
 import { useEffect, useId, useRef } from "preact/hooks";
 import type { Backup, Problem } from "../api/client";
 import { absolute, percent, relative, words } from "./format";
-import { useNow } from "./hooks";
+import { useNow, usePageTitle, type Loaded } from "./hooks";
 
 export function Link(props: { to: string; children: ComponentChildren; class?: string; label?: string }) {
   return (
@@ -156,6 +156,28 @@ export function Waiting(props: { isLoading: boolean; problem: Problem | undefine
       <div />
       <div />
     </div>
+  );
+}
+
+// A page that is one list: what it says while there is none, and its table.
+export function ListPage<T>(props: {
+  title: string;
+  actions?: ComponentChildren;
+  loaded: Loaded<T[]>;
+  empty: ComponentChildren;
+  children: (items: T[]) => ComponentChildren;
+}) {
+  const { data } = props.loaded;
+  usePageTitle(props.title);
+  return (
+    <>
+      <div class="head">
+        <h1>{props.title}</h1>
+        {props.actions}
+      </div>
+      {!data && <Waiting {...props.loaded} onRetry={props.loaded.reload} />}
+      {data && <Card>{data.length === 0 ? props.empty : props.children(data)}</Card>}
+    </>
   );
 }
 
