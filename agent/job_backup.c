@@ -447,6 +447,7 @@ static Status backup_commit(BackupJob *backup, Error *error)
     request.pages_checked = atomic_load(&backup->pages_checked);
     request.read_bytes = manifest->read_bytes;
     request.unrecorded_bytes = manifest->unrecorded_bytes;
+    request.reads_everything = backup->assignment->reads_everything;
     request.checkpoint = backup->checkpoint.position;
     request.engine_version = backup->info.version;
     request.parent_restore_ms = backup->restore_ms;

@@ -138,6 +138,12 @@ static const ViewColumn REPOSITORY_COLUMNS[] = {{"REPOSITORY", "name", VIEW_TEXT
                                                 {"KEY", "key_fingerprint", VIEW_TEXT},
                                                 {"STORED", "stored_bytes", VIEW_BYTES},
                                                 NO_MORE_COLUMNS};
+static const ViewColumn REPOSITORY_DATABASE_COLUMNS[] = {
+    {"DATABASE", "database", VIEW_TEXT},      {"BACKUPS", "backup_count", VIEW_NUMBER},
+    {"PINNED", "pinned_count", VIEW_NUMBER},  {"HELD", "held_count", VIEW_NUMBER},
+    {"SIZE", "size_bytes", VIEW_BYTES},       {"STORED", "stored_bytes", VIEW_BYTES},
+    {"OLDEST", "oldest_backup_at", VIEW_AGO}, {"NEWEST", "newest_backup_at", VIEW_AGO},
+    {"SWEPT", "swept_at", VIEW_AGO},          NO_MORE_COLUMNS};
 
 #define REPOSITORY_OFFLINE_TOO                                                                     \
     "With --repository LOCATION --key-file FILE it is offline: the backups in a "                  \
@@ -599,6 +605,16 @@ const Command COMMANDS[] = {
      .path = "/v1/repositories/{REPOSITORY}",
      .arguments = {REPOSITORY_ARGUMENT},
      .details = REPOSITORY_OFFLINE_TOO},
+    {.group = "repository",
+     .verb = "databases",
+     .summary = "List what a repository holds of each database",
+     .method = "GET",
+     .path = "/v1/repositories/{REPOSITORY}/databases",
+     .arguments = {REPOSITORY_ARGUMENT},
+     .options = LIMIT,
+     .list_key = "databases",
+     .columns = REPOSITORY_DATABASE_COLUMNS,
+     .limit = 1000},
     {.group = "repository",
      .verb = "delete",
      .summary = "Forget a repository; its objects stay",

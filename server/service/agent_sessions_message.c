@@ -230,6 +230,7 @@ static Status handle_commit(AgentSession *session, const Holdfast__V1__CommitReq
                           .pages_checked = said->pages_checked,
                           .read_bytes = said->read_bytes,
                           .unrecorded_bytes = said->unrecorded_bytes,
+                          .reads_everything = said->reads_everything,
                           .parent_restore_ms = said->parent_restore_ms,
                           .parent_start_ms = said->parent_start_ms,
                           .replay_ms = said->replay_ms};

@@ -96,6 +96,9 @@ Status service_list_backups(Service *service, ServiceCall *call, const ProtobufC
     const Holdfast__V1__ListBackupsRequest *request = (const void *)message;
     char storage[32];
     const char *state = NULL;
+    if (!text_is_empty(request->repository)) {
+        RETURN_IF_ERROR(check_name("repository", request->repository, error));
+    }
     if (request->state != HOLDFAST__V1__BACKUP_STATE__BACKUP_STATE_UNSPECIFIED) {
         state = enum_word(&holdfast__v1__backup_state__descriptor, (int)request->state, storage,
                           sizeof(storage));
@@ -106,8 +109,8 @@ Status service_list_backups(Service *service, ServiceCall *call, const ProtobufC
                                      "'canceled', 'deleting' or 'deleted'");
         }
     }
-    PageRequest list = {.list = arena_format(call->arena, "backups %s %s", request->database,
-                                             state != NULL ? state : ""),
+    PageRequest list = {.list = arena_format(call->arena, "backups %s %s %s", request->database,
+                                             state != NULL ? state : "", request->repository),
                         .page_size = request->page_size,
                         .page_token = request->page_token,
                         .key_count = 2,
@@ -116,11 +119,16 @@ Status service_list_backups(Service *service, ServiceCall *call, const ProtobufC
     StoreRows rows;
     RETURN_IF_ERROR(service_page_open(service, call, &list, &page, error));
     CLEANUP(store_rollback) StoreTransaction *transaction = NULL;
-    const char *database_id = NULL;
-    RETURN_IF_ERROR(
-        service_list_begin(service, call, request->database, &transaction, &database_id, error));
-    RETURN_IF_ERROR(
-        store_backup_list(transaction, call->arena, database_id, state, &page, &rows, error));
+    StoreBackupFilter filter = {.state = state};
+    RETURN_IF_ERROR(service_list_begin(service, call, request->database, &transaction,
+                                       &filter.database_id, error));
+    if (!text_is_empty(request->repository)) {
+        StoreRows repository;
+        RETURN_IF_ERROR(store_repository_get(transaction, call->arena, request->repository, false,
+                                             &repository, error));
+        filter.repository_id = store_value(&repository, 0, "id");
+    }
+    RETURN_IF_ERROR(store_backup_list(transaction, call->arena, &filter, &page, &rows, error));
     return service_page_answer(service, call, &list, &page, &rows, NULL, ret_response, error);
 }
 

@@ -345,6 +345,31 @@ Status service_list_repositories(Service *service, ServiceCall *call,
     return service_page_answer(service, call, &list, &page, &rows, NULL, ret_response, error);
 }
 
+Status service_list_repository_databases(Service *service, ServiceCall *call,
+                                         const ProtobufCMessage *message,
+                                         ProtobufCMessage **ret_response, Error *error)
+{
+    const Holdfast__V1__ListRepositoryDatabasesRequest *request = (const void *)message;
+    RETURN_IF_ERROR(check_name("repository", request->repository, error));
+    PageRequest list = {
+        .list = arena_format(call->arena, "repository_databases %s", request->repository),
+        .page_size = request->page_size,
+        .page_token = request->page_token,
+        .key_count = 2,
+        .response = &holdfast__v1__list_repository_databases_response__descriptor};
+    StorePage page;
+    StoreRows repository;
+    StoreRows rows;
+    RETURN_IF_ERROR(service_page_open(service, call, &list, &page, error));
+    CLEANUP(store_rollback) StoreTransaction *transaction = NULL;
+    RETURN_IF_ERROR(store_begin(service->store, &transaction, error));
+    RETURN_IF_ERROR(store_repository_get(transaction, call->arena, request->repository, false,
+                                         &repository, error));
+    RETURN_IF_ERROR(store_repository_databases(
+        transaction, call->arena, store_value(&repository, 0, "id"), &page, &rows, error));
+    return service_page_answer(service, call, &list, &page, &rows, NULL, ret_response, error);
+}
+
 Status service_delete_repository(Service *service, ServiceCall *call,
                                  const ProtobufCMessage *message, ProtobufCMessage **ret_response,
                                  Error *error)

@@ -107,6 +107,7 @@ typedef struct AgentCommit {
     int64_t size_bytes, new_bytes, stored_bytes, received_bytes, pages_checked;
     int64_t read_bytes,
         unrecorded_bytes; // the latter: found by a full read, missed by the recorder
+    bool reads_everything;
     int64_t parent_restore_ms, parent_start_ms, replay_ms;
 } AgentCommit;
 // The commit point of a shard backup: accepted only from the newest epoch, while the run goes on.

@@ -207,6 +207,7 @@ static Status commit_shard_backup(StoreTransaction *transaction, Arena *arena,
         " manifest_id = $2, manifest_digest = $3, checkpoint = $4, engine_version = $5,"
         " size_bytes = $6, new_bytes = $7, stored_bytes = $8, received_bytes = $9,"
         " pages_checked = $10, read_bytes = $15, unrecorded_bytes = $16,"
+        " reads_everything = $17::boolean,"
         " parent_restore_time = CASE WHEN a.is_seed THEN NULL"
         "  ELSE $11::float8 * interval '1 ms' END,"
         " parent_start_time = CASE WHEN a.is_seed THEN NULL ELSE $12::float8 * interval '1 ms' END,"
@@ -224,7 +225,8 @@ static Status commit_shard_backup(StoreTransaction *transaction, Arena *arena,
                          store_integer_parameter(arena, commit->parent_start_ms),
                          store_integer_parameter(arena, commit->replay_ms), attempt_id,
                          store_integer_parameter(arena, commit->read_bytes),
-                         store_integer_parameter(arena, commit->unrecorded_bytes)),
+                         store_integer_parameter(arena, commit->unrecorded_bytes),
+                         commit->reads_everything ? "true" : "false"),
         error);
 }
 

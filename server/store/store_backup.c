@@ -170,20 +170,35 @@ Status store_backup_get(StoreTransaction *transaction, Arena *arena, const char 
     return ret_rows->count == 0 ? not_found(id, error) : STATUS_OK;
 }
 
-Status store_backup_list(StoreTransaction *transaction, Arena *arena, const char *database_id,
-                         const char *state, const StorePage *page, StoreRows *ret_rows,
-                         Error *error)
+#define LISTED(condition)                                                                          \
+    VIEW "WHERE " AFTER "AND ($3::text IS NULL OR b.state = $3) " condition                        \
+         "ORDER BY b.created_at DESC, b.id DESC LIMIT $4::int"
+
+Status store_backup_list(StoreTransaction *transaction, Arena *arena,
+                         const StoreBackupFilter *filter, const StorePage *page,
+                         StoreRows *ret_rows, Error *error)
 {
-    // Two statements, so that each has its index.
-    static const char ALL[] = VIEW "WHERE " AFTER "AND ($3::text IS NULL OR b.state = $3) "
-                                   "ORDER BY b.created_at DESC, b.id DESC LIMIT $4::int";
+    // A statement for each, so that each has its index.
+    static const char ALL[] = LISTED("");
     static const char OF_DATABASE[] =
-        VIEW "WHERE " AFTER "AND ($3::text IS NULL OR b.state = $3) AND b.database_id = $5 "
-             "ORDER BY b.created_at DESC, b.id DESC LIMIT $4::int";
-    const char *parameters[] = {page->after[0], page->after[1], state,
-                                store_integer_parameter(arena, page->limit), database_id};
-    return store_query(transaction, arena, database_id != NULL ? OF_DATABASE : ALL,
-                       database_id != NULL ? 5 : 4, parameters, ret_rows, error);
+        LISTED("AND b.database_id = $5 AND ($6::uuid IS NULL OR b.repository_id = $6) ");
+    static const char IN_REPOSITORY[] = LISTED("AND b.repository_id = $5 ");
+    const char *limit = store_integer_parameter(arena, page->limit);
+    if (filter->database_id != NULL) {
+        return store_query(transaction, arena, OF_DATABASE,
+                           STORE_PARAMETERS(page->after[0], page->after[1], filter->state, limit,
+                                            filter->database_id, filter->repository_id),
+                           ret_rows, error);
+    }
+    if (filter->repository_id != NULL) {
+        return store_query(transaction, arena, IN_REPOSITORY,
+                           STORE_PARAMETERS(page->after[0], page->after[1], filter->state, limit,
+                                            filter->repository_id),
+                           ret_rows, error);
+    }
+    return store_query(transaction, arena, ALL,
+                       STORE_PARAMETERS(page->after[0], page->after[1], filter->state, limit),
+                       ret_rows, error);
 }
 
 Status store_backup_lock(StoreTransaction *transaction, Arena *arena, const char *id,

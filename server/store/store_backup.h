@@ -37,10 +37,14 @@ Status store_backup_create(StoreTransaction *transaction, Arena *arena,
 // The resource. REASON_NOT_FOUND.
 Status store_backup_get(StoreTransaction *transaction, Arena *arena, const char *id,
                         StoreRows *ret_rows, Error *error);
-// Newest first. database_id and state (a word) may be NULL.
-Status store_backup_list(StoreTransaction *transaction, Arena *arena, const char *database_id,
-                         const char *state, const StorePage *page, StoreRows *ret_rows,
-                         Error *error);
+// Which backups; state is a word. Any may be NULL.
+typedef struct StoreBackupFilter {
+    const char *database_id, *repository_id, *state;
+} StoreBackupFilter;
+// Newest first.
+Status store_backup_list(StoreTransaction *transaction, Arena *arena,
+                         const StoreBackupFilter *filter, const StorePage *page,
+                         StoreRows *ret_rows, Error *error);
 // Columns id, state, database (name), database_id, repository_id, is_held, is_pinned; locks
 // database and backup. REASON_NOT_FOUND.
 Status store_backup_lock(StoreTransaction *transaction, Arena *arena, const char *id,

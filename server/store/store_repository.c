@@ -130,6 +130,34 @@ Status store_repository_list(StoreTransaction *transaction, Arena *arena, const 
         error);
 }
 
+Status store_repository_databases(StoreTransaction *transaction, Arena *arena, const char *id,
+                                  const StorePage *page, StoreRows *ret_rows, Error *error)
+{
+    // The page is chosen first, so that only its databases are summed.
+    return store_query(
+        transaction, arena,
+        "SELECT d.name AS database, d.name AS page_key_1, d.id AS page_key_2, sums.*,"
+        " (SELECT min(w.swept_at) FROM shards s JOIN shard_sweeps w ON w.shard_id = s.id"
+        "  WHERE s.database_id = d.id AND w.repository_id = $1) AS swept_at"
+        " FROM (SELECT d.id, d.name FROM databases d WHERE (d.name, d.id) >"
+        "  (coalesce($2, ''), coalesce($3, '00000000-0000-0000-0000-000000000000')::uuid)"
+        "  AND EXISTS (SELECT FROM backups b WHERE b.repository_id = $1"
+        "   AND b.database_id = d.id AND b.state <> 'deleted')"
+        "  ORDER BY d.name, d.id LIMIT $4::int) d CROSS JOIN LATERAL"
+        " (SELECT (count(*) FILTER (WHERE b.state = 'succeeded'))::int AS backup_count,"
+        "  (count(*) FILTER (WHERE " STORE_BACKUP_PINNED "))::int AS pinned_count,"
+        "  count(b.held_at)::int AS held_count,"
+        "  coalesce(sum(b.size_bytes) FILTER (WHERE b.state = 'succeeded'), 0)::bigint"
+        "  AS size_bytes, sum(b.stored_bytes)::bigint AS stored_bytes,"
+        "  min(b.created_at) FILTER (WHERE b.state = 'succeeded') AS oldest_backup_at,"
+        "  max(b.created_at) FILTER (WHERE b.state = 'succeeded') AS newest_backup_at"
+        "  FROM backups b WHERE b.repository_id = $1 AND b.database_id = d.id"
+        "  AND b.state <> 'deleted') sums ORDER BY d.name, d.id",
+        STORE_PARAMETERS(id, page->after[0], page->after[1],
+                         store_integer_parameter(arena, page->limit)),
+        ret_rows, error);
+}
+
 Status store_repository_delete(StoreTransaction *transaction, Arena *arena, const char *id,
                                const char *name, Error *error)
 {
@@ -163,9 +191,12 @@ Status store_repository_add_stored(StoreTransaction *transaction, Arena *arena, 
 {
     return store_execute(
         transaction, arena,
-        "UPDATE repositories SET added_bytes = added_bytes + coalesce((SELECT sum(stored_bytes)"
-        " FROM shard_backups WHERE backup_id = $2 AND state = 'committed'), 0)::bigint"
-        " WHERE id = $1",
+        "WITH sums AS (SELECT coalesce(sum(sb.size_bytes), 0)::bigint AS size_bytes,"
+        " coalesce(sum(sb.stored_bytes), 0)::bigint AS stored_bytes FROM shard_backups sb"
+        " WHERE sb.backup_id = $2 AND sb.state = 'committed'), backup AS (UPDATE backups b"
+        " SET size_bytes = sums.size_bytes, stored_bytes = sums.stored_bytes FROM sums"
+        " WHERE b.id = $2) UPDATE repositories r SET added_bytes = r.added_bytes +"
+        " sums.stored_bytes FROM sums WHERE r.id = $1",
         STORE_PARAMETERS(id, backup_id), error);
 }
 

@@ -41,11 +41,14 @@ Status store_repository_use(StoreTransaction *transaction, Arena *arena, const c
                             const char *name, const char **ret_id, Error *error);
 Status store_repository_list(StoreTransaction *transaction, Arena *arena, const StorePage *page,
                              StoreRows *ret_rows, Error *error);
+// What the repository with this id holds of each database, by name.
+Status store_repository_databases(StoreTransaction *transaction, Arena *arena, const char *id,
+                                  const StorePage *page, StoreRows *ret_rows, Error *error);
 // REASON_IN_USE while a policy writes to it or a backup is in it.
 Status store_repository_delete(StoreTransaction *transaction, Arena *arena, const char *id,
                                const char *name, Error *error);
-// What a backup stored; stored_bytes grows by it. Once for each: in the transaction that ends or
-// imports it, after its shard backups are there.
+// Sums what a backup has, in its row and the repository's: stored_bytes grows by it. Once for each:
+// in the transaction that ends or imports it, after its shard backups are there.
 Status store_repository_add_stored(StoreTransaction *transaction, Arena *arena, const char *id,
                                    const char *backup_id, Error *error);
 // What a sweep has freed; stored_bytes shrinks by it. `id` is the row's.

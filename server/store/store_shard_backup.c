@@ -22,7 +22,7 @@
     "sb.size_bytes, sb.new_bytes, sb.stored_bytes, CASE WHEN sb.state = 'committed' THEN "         \
     "sb.received_bytes ELSE coalesce(a.received_bytes, 0) END AS received_bytes, "                 \
     "sb.parent_restore_time, sb.parent_start_time, sb.replay_time, sb.pages_checked, "             \
-    "sb.read_bytes, sb.unrecorded_bytes, "                                                         \
+    "sb.read_bytes, sb.unrecorded_bytes, sb.reads_everything, "                                    \
     "sb.created_at, sb.finished_at, sb.reason, sb.message, a.phase, "                              \
     "coalesce(a.done_bytes, 0) AS done_bytes, coalesce(a.total_bytes, -1) AS total_bytes, "        \
     "CASE WHEN sb.state = 'running' THEN coalesce(a.rate_bytes_per_second, 0) ELSE 0 END "         \

@@ -30,10 +30,14 @@ void finish_backup(ServiceFixture *fixture, const char *id, const char *state)
         "parent_start_time = CASE WHEN parent_id IS NOT NULL THEN interval '2 s' END "
         "WHERE backup_id = '%s'; UPDATE backups SET state = '%s', started_at = now(), "
         "finished_at = now(), checkpoint_at = now(), message = '%s' WHERE id = '%s'; "
+        "UPDATE backups b SET size_bytes = s.size_bytes, stored_bytes = s.stored_bytes FROM "
+        "(SELECT coalesce(sum(size_bytes), 0) AS size_bytes, coalesce(sum(stored_bytes), 0) AS "
+        "stored_bytes FROM shard_backups WHERE backup_id = '%s' AND state = 'committed') s "
+        "WHERE b.id = '%s'; "
         "UPDATE repositories r SET added_bytes = added_bytes + (SELECT coalesce(sum(stored_bytes), 0) "
         "FROM shard_backups WHERE backup_id = b.id AND state = 'committed') FROM backups b "
         "WHERE b.id = '%s' AND r.id = b.repository_id; DELETE FROM work_items; SELECT 1",
-        is_good ? "committed" : "failed", id, state, is_good ? "" : "it broke", id, id);
+        is_good ? "committed" : "failed", id, state, is_good ? "" : "it broke", id, id, id, id);
     CLEANUP_FREE char *result = service_fixture_sql(fixture, sql);
 }
 

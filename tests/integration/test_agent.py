@@ -370,7 +370,7 @@ def test_a_full_read_agrees_with_the_recorder_and_finds_out_one_that_lies(agents
     everything = seed.new_bytes * 0.9  # all but holes; some of it may have become zeros since
     insert(source, count, 1000)
     _, honest = run_backup(agents, lineage, reads_everything=True)
-    assert honest.read_bytes > everything and honest.unrecorded_bytes == 0
+    assert honest.read_bytes > everything and honest.unrecorded_bytes == 0 and honest.reads_everything
 
     liar = os.path.join(owned_directory(home, "liar"), "holdfast-agent")
     shutil.copy(AGENT, liar)
@@ -384,7 +384,7 @@ def test_a_full_read_agrees_with_the_recorder_and_finds_out_one_that_lies(agents
     os.remove(os.path.join(home, "liar", "libholdfast-recorder.so"))
     insert(source, count + 2000, 10)
     agent, absent = run_backup(agents, lineage, program=liar)
-    assert 0 < absent.read_bytes < absent.size_bytes and absent.unrecorded_bytes == 0
+    assert 0 < absent.read_bytes < absent.size_bytes and absent.unrecorded_bytes == 0 and not absent.reads_everything
     assert "recorder's library is not installed" in agent.log()
 
 

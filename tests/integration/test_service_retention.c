@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What keeps backups, on a real PostgreSQL: the preview, time zones, many backups, pins and holds.
+// What keeps backups, on a real PostgreSQL: the preview, time zones, many backups, pins and holds;
+// and what a repository holds.
 // If this goes red, a backup goes that must stay, or the API says something else than what happens.
 #include "tests/integration/service_case.h"
 
@@ -178,6 +179,100 @@ static void test_pins_and_holds(void **state)
 #undef BACKUP
 }
 
+// The database `number` of the repository's list.
+static const Json *held(ServiceFixture *fixture, const char *request, size_t number)
+{
+    return json_item(json_get(CALL("ListRepositoryDatabases", request), "databases"), number);
+}
+
+static void test_tells_what_a_repository_holds(void **state)
+{
+    ServiceFixture *fixture = *state;
+    make_database(fixture);
+    make_repository(fixture, "other");
+    assert_null(held(fixture, "{\"repository\":\"main\"}", 0));
+    const char *ids[4];
+    for (size_t i = 0; i < 4; i++) {
+        ids[i] = start_backup(fixture);
+        finish_backup(fixture, ids[i], i == 1 ? "failed" : "succeeded");
+    }
+    CALL("PinBackup", text_with(fixture, "{\"backup\":\"%s\"}", ids[2]));
+    CALL("HoldBackup", text_with(fixture, "{\"backup\":\"%s\"}", ids[2]));
+    CLEANUP_FREE char *gone = service_fixture_sql(
+        fixture, text_with(fixture,
+                           "UPDATE backups SET state = 'deleted' WHERE id = '%s'; INSERT INTO "
+                           "shard_sweeps SELECT s.id, r.id, '2026-01-02T03:04:05Z', now() FROM "
+                           "shards s, repositories r WHERE r.name = 'main'; SELECT 1",
+                           ids[0]));
+    CALL("CreateDatabase", "{\"database\":{\"name\":\"ledger\",\"engine\":\"mariadb\"},"
+                           "\"shards\":[" SHARD("0") "]}");
+    const char *elsewhere = json_get_text(
+        CALL("StartBackup", "{\"database\":\"ledger\",\"repository\":\"other\"}"), "id", NULL);
+    finish_backup(fixture, elsewhere, "succeeded");
+
+    const Json *shop = held(fixture, "{\"repository\":\"main\"}", 0);
+    assert_string_equal(json_get_text(shop, "database", ""), "shop");
+    assert_int_equal(json_get_integer(shop, "backup_count", 0), 2);
+    assert_int_equal(json_get_integer(shop, "pinned_count", 0), 1);
+    assert_int_equal(json_get_integer(shop, "held_count", 0), 1);
+    assert_int_equal(json_get_integer(shop, "size_bytes", 0), 4000);
+    assert_int_equal(json_get_integer(shop, "stored_bytes", 0), 200);
+    assert_string_equal(json_get_text(shop, "swept_at", ""), "2026-01-02T03:04:05Z");
+    assert_non_null(json_get(shop, "oldest_backup_at"));
+    assert_null(held(fixture, "{\"repository\":\"main\"}", 1));
+
+    // The same database in two places; pages of one.
+    finish_backup(
+        fixture,
+        json_get_text(CALL("StartBackup", "{\"database\":\"shop\",\"repository\":\"other\"}"), "id",
+                      NULL),
+        "succeeded");
+    const Json *page =
+        CALL("ListRepositoryDatabases", "{\"repository\":\"other\",\"page_size\":1}");
+    assert_string_equal(json_get_text(json_item(json_get(page, "databases"), 0), "database", ""),
+                        "ledger");
+    const char *next = json_get_text(page, "next_page_token", "");
+    shop = held(fixture,
+                text_with(fixture,
+                          "{\"repository\":\"other\",\"page_size\":1,\"page_token\":\"%s\"}", next),
+                0);
+    assert_string_equal(json_get_text(shop, "database", ""), "shop");
+    assert_null(json_get(shop, "swept_at"));
+    const Json *backups = json_get(CALL("ListBackups", "{\"repository\":\"other\"}"), "backups");
+    assert_int_equal(json_count(backups), 2);
+    assert_string_equal(json_get_text(json_item(backups, 1), "id", ""), elsewhere);
+    backups = json_get(CALL("ListBackups", "{\"repository\":\"other\",\"database\":\"shop\"}"),
+                       "backups");
+    assert_int_equal(json_count(backups), 1);
+    REFUSE("ListBackups", "{\"repository\":\"none\"}", NOT_FOUND, "");
+    REFUSE("ListBackups", "{\"repository\":\"No\"}", INVALID, "repository");
+    REFUSE("ListRepositoryDatabases", "{\"repository\":\"none\"}", NOT_FOUND, "");
+    REFUSE("ListRepositoryDatabases", "{}", INVALID, "repository");
+}
+
+// Neither deleted backups nor shard backups are looked at.
+static void test_looking_into_a_repository_is_cheap(void **state)
+{
+    ServiceFixture *fixture = *state;
+    make_database(fixture);
+    CALL("CreatePolicy", POLICY("\"schedule\":\"@hourly\""));
+    add_history(fixture,
+                "generate_series(now() - interval '9999 hours', now(), interval '1 hour')");
+    CLEANUP_FREE char *deleted = service_fixture_sql(
+        fixture, "UPDATE backups SET state = 'deleted' WHERE created_at < now() - interval "
+                 "'50 hours'; SELECT 1");
+    CLEANUP_FREE char *vacuumed = service_fixture_sql(fixture, "VACUUM ANALYZE backups");
+    const Json *shop = held(fixture, "{\"repository\":\"main\"}", 0);
+    assert_int_equal(json_get_integer(shop, "backup_count", 0), 50);
+    assert_true(pages_read(fixture, "SELECT sum(b.stored_bytes) FROM backups b WHERE "
+                                    "b.repository_id = (SELECT id FROM repositories) AND "
+                                    "b.database_id = (SELECT id FROM databases) AND "
+                                    "b.state <> 'deleted'") < 20);
+    assert_true(pages_read(fixture, "SELECT id FROM backups b WHERE b.repository_id = (SELECT id "
+                                    "FROM repositories) ORDER BY b.created_at DESC, b.id DESC "
+                                    "LIMIT 50") < 20);
+}
+
 int main(void)
 {
     scratch_postgres_drop_root();
@@ -186,6 +281,8 @@ int main(void)
         SERVICE_TEST(test_periods_are_of_the_policys_time_zone),
         SERVICE_TEST(test_retention_of_ten_thousand_backups),
         SERVICE_TEST(test_pins_and_holds),
+        SERVICE_TEST(test_tells_what_a_repository_holds),
+        SERVICE_TEST(test_looking_into_a_repository_is_cheap),
     };
     return cmocka_run_group_tests(tests, service_fixture_group_setup,
                                   service_fixture_group_teardown);

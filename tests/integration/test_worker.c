@@ -141,6 +141,7 @@ static bool run_generation(WorkerFixture *fixture, int64_t unrecorded_bytes)
     fake_agent_publish(agent, &request);
     request.read_bytes = 4711;
     request.unrecorded_bytes = unrecorded_bytes;
+    request.reads_everything = agent->backup->reads_everything;
     assert_true(fake_agent_commit(agent, &request));
     assert_state(fixture, backup_id, "succeeded");
     return agent->backup->reads_everything;
@@ -158,6 +159,13 @@ static void test_the_recorder_is_checked_and_not_trusted_once_it_was_wrong(void 
     assert_false(run_generation(fixture, 0));
     assert_int_equal(number(fixture, "SELECT count(*) FROM databases WHERE reads_everything"), 0);
     assert_int_equal(number(fixture, "SELECT max(read_bytes) FROM shard_backups"), 4711);
+    assert_int_equal(number(fixture, "SELECT count(*) FROM shard_backups WHERE reads_everything"),
+                     2);
+    assert_int_equal(
+        number(fixture, "SELECT count(*) FROM backups b JOIN shard_backups sb ON sb.backup_id = "
+                        "b.id WHERE b.size_bytes = sb.size_bytes AND sb.size_bytes > 0 AND "
+                        "b.stored_bytes = sb.stored_bytes"),
+        4);
     assert_false(run_generation(fixture, 65536));
     assert_int_equal(number(fixture, "SELECT count(*) FROM databases WHERE reads_everything"), 1);
     assert_int_equal(number(fixture, "SELECT count(*) FROM events WHERE kind = "
