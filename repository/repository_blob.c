@@ -15,6 +15,7 @@
 struct BlobOpener {
     const ShardScope *scope;
     PackReader *reader;
+    Ahead *ahead; // or NULL
     ZSTD_DCtx *context;
     uint8_t *sealed; // a blob as stored
     uint8_t *packed; // a blob without its seal
@@ -146,6 +147,7 @@ void blob_opener_free(BlobOpener *opener)
     if (opener == NULL) {
         return;
     }
+    ahead_free(opener->ahead);
     pack_reader_free(opener->reader);
     ZSTD_freeDCtx(opener->context);
     mem_free(opener->sealed);
@@ -159,6 +161,24 @@ void blob_opener_freep(BlobOpener **opener)
 {
     blob_opener_free(*opener);
     *opener = NULL;
+}
+
+void blob_opener_read_ahead(BlobOpener *opener)
+{
+    assert(opener->ahead == NULL);
+    opener->ahead = ahead_new(opener->scope);
+}
+
+bool blob_may_ask(BlobOpener *opener, AheadQueue queue)
+{
+    return opener->ahead != NULL && ahead_has_room(opener->ahead, queue);
+}
+
+void blob_ask(BlobOpener *opener, AheadQueue queue, const Ref *ref)
+{
+    if (opener->ahead != NULL) {
+        ahead_ask(opener->ahead, queue, ref);
+    }
 }
 
 static Status blob_is_damaged(const BlobOpener *opener, const Ref *ref, const char *what,
@@ -233,6 +253,10 @@ Status blob_fetch(BlobOpener *opener, const PackName *pack, BlobPlace *places, s
 Status blob_read(BlobOpener *opener, const Ref *ref, uint8_t *plain, Error *error)
 {
     size_t size = 0;
+    Status status = STATUS_OK;
+    if (opener->ahead != NULL && ahead_take(opener->ahead, ref, plain, &status, error)) {
+        return status;
+    }
     BlobPlace place = {.index = ref->index, .offset = ref->offset, .stored_size = ref->stored_size};
     RETURN_IF_ERROR(blob_fetch(opener, &ref->pack, &place, 1, opener->sealed,
                                BLOB_SIZE_MAX + GCM_TAG_SIZE, &size, error));

@@ -2,6 +2,7 @@
 // Inside repository/ only: keys of a shard, and reading one sealed blob.
 #pragma once
 
+#include "repository/repository_ahead.h"
 #include "repository/repository_format.h"
 
 #define OBJECT_KEY_SIZE 160 // the longest key of ours, and the NUL
@@ -16,13 +17,13 @@ struct Repository {
 };
 
 // What every operation on one shard needs. Immutable after init, so threads share it.
-typedef struct ShardScope {
+struct ShardScope {
     Storage *storage;
     char repository_id[UUID_TEXT_SIZE], database_id[UUID_TEXT_SIZE], shard_id[UUID_TEXT_SIZE],
         key_id[UUID_TEXT_SIZE];
     Secret data_key;
     uint8_t extent_hash_key[AES256_KEY_SIZE], node_hash_key[SHA256_SIZE];
-} ShardScope;
+};
 
 Status scope_init(ShardScope *scope, const Repository *repository, const DataKey *key,
                   const char *database_id, const char *shard_id, Error *error);
@@ -52,6 +53,11 @@ typedef struct BlobOpener BlobOpener;
 BlobOpener *blob_opener_new(const ShardScope *scope); // borrows scope
 void blob_opener_free(BlobOpener *opener);
 void blob_opener_freep(BlobOpener **opener);
+// From now on blob_read takes what blob_ask has wished for, and that is read by other threads.
+void blob_opener_read_ahead(BlobOpener *opener);
+bool blob_may_ask(BlobOpener *opener, AheadQueue queue); // it has room
+void blob_ask(BlobOpener *opener, AheadQueue queue,
+              const Ref *ref); // nothing without reading ahead
 // `plain` has room for ref->plain_size. REASON_OBJECT_CORRUPT naming the pack. With check_hash the
 // content must also be what its name says, which finds mistakes of a writer; forgery is found
 // without.

@@ -39,6 +39,7 @@ static Status list_entries(CopyShard *copy, const DataKey *key, const Manifest *
         scope_init(&scope, copy->source, key, manifest->database_id, manifest->shard_id, error));
     RETURN_IF_ERROR(manifest_root(manifest, &root, error));
     CLEANUP(blob_opener_freep) BlobOpener *opener = blob_opener_new(&scope);
+    blob_opener_read_ahead(opener);
     CLEANUP(list_reader_freep)
     ListReader *list = list_reader_new(opener, &root.ref, root.level, NULL, NULL);
     for (;;) {

@@ -37,6 +37,7 @@ static Status side_init(DiffSide *side, const ShardScope *scope, const Manifest 
     ManifestRoot root;
     RETURN_IF_ERROR(manifest_root(manifest, &root, error));
     side->opener = blob_opener_new(scope);
+    blob_opener_read_ahead(side->opener);
     side->list = list_reader_new(side->opener, &root.ref, root.level, NULL, NULL);
     map_reader_init(&side->map, side->opener);
     return STATUS_OK;

@@ -21,6 +21,7 @@ Status repository_list_files(Repository *repository, const DataKey *key, const M
         scope_init(&scope, repository, key, manifest->database_id, manifest->shard_id, error));
     RETURN_IF_ERROR(manifest_root(manifest, &root, error));
     CLEANUP(blob_opener_freep) BlobOpener *opener = blob_opener_new(&scope);
+    blob_opener_read_ahead(opener);
     CLEANUP(list_reader_freep)
     ListReader *list = list_reader_new(opener, &root.ref, root.level, NULL, NULL);
     for (;;) {

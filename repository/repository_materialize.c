@@ -372,7 +372,9 @@ static Status restore(Restorer *restorer, const char *directory, Error *error)
         return error_set_errno(error, REASON_INTERNAL, errno, "opening '%s'", directory);
     }
     restorer->opener = blob_opener_new(&restorer->scope);
+    blob_opener_read_ahead(restorer->opener);
     restorer->list = list_reader_new(restorer->opener, &root.ref, root.level, NULL, NULL);
+    list_reader_ask_roots(restorer->list, 2, NULL, NULL); // below, it is prefetch that reads
     map_reader_init(&restorer->map, restorer->opener);
     RETURN_IF_ERROR(start_threads(restorer, error));
     RETURN_IF_ERROR(report_progress(restorer, error));

@@ -34,6 +34,7 @@ typedef struct ParentWalk {
     const ListEntry *entry; // the first whose path is not less than the path sought; NULL: the end
     bool has_map;
     MapReader map;
+    size_t ahead_file; // of ours, that a root of the parent was last asked for
 } ParentWalk;
 
 typedef struct Publisher {
@@ -56,6 +57,25 @@ typedef struct Publisher {
 
 // --- parent -----------------------------------------------------------------------------------
 
+// Whether the map of a file of the parent will be looked into. It is asked in order of path.
+static bool needs_root(void *context, const ListEntry *entry)
+{
+    Publisher *publisher = context;
+    const PublishOptions *options = publisher->options;
+    size_t *next = &publisher->parent.ahead_file;
+    while (*next < options->file_count && strcmp(options->files[*next].path, entry->path) < 0) {
+        (*next)++;
+    }
+    if (*next == options->file_count) {
+        return false;
+    }
+    const SourceFile *file = &options->files[*next];
+    return strcmp(file->path, entry->path) == 0 &&
+           (file->is_written == NULL || options->reads_everything ||
+            file->size_bytes != entry->size_bytes ||
+            file->is_written(file->written_context, 0, file->size_bytes));
+}
+
 static Status parent_open(Publisher *publisher, Error *error)
 {
     const Manifest *parent = publisher->options->parent;
@@ -75,8 +95,10 @@ static Status parent_open(Publisher *publisher, Error *error)
                          parent->id);
     }
     publisher->parent.opener = blob_opener_new(&publisher->scope);
+    blob_opener_read_ahead(publisher->parent.opener);
     publisher->parent.list = list_reader_new(publisher->parent.opener, &root.ref, root.level,
                                              list_builder_offer, publisher->list);
+    list_reader_ask_roots(publisher->parent.list, 2, needs_root, publisher);
     map_reader_init(&publisher->parent.map, publisher->parent.opener);
     return list_reader_next(publisher->parent.list, &publisher->parent.entry, error);
 }

@@ -206,10 +206,22 @@ static Status tolerate(Reach *reach, Status status, ReachedPack *pack, Error *er
     return STATUS_OK;
 }
 
+static bool is_new_node(void *context, const Ref *ref)
+{
+    const Reach *reach = context;
+    return !node_set_has(&reach->nodes, ref);
+}
+
+static bool has_new_root(void *context, const ListEntry *entry)
+{
+    return is_new_node(context, &entry->root);
+}
+
 static Status walk_map(Reach *reach, int level, int64_t position, Error *error)
 {
     Ref ref;
     RETURN_IF_ERROR(map_reader_get(&reach->map, level, position, &ref, error));
+    map_reader_ask(&reach->map, level, position, is_new_node, reach);
     if (ref.kind == BLOB_ZERO) {
         return STATUS_OK;
     }
@@ -233,8 +245,13 @@ static Status walk_leaf(Reach *reach, const Ref *ref, const uint8_t *data, size_
                         Error *error)
 {
     CLEANUP_FREE ListEntry *entry = mem_alloc(sizeof(*entry));
+    CLEANUP_FREE LeafAhead *ahead = mem_alloc(sizeof(*ahead));
+    ahead->depth_min = 1;
+    ahead->is_wanted = has_new_root;
+    ahead->context = reach;
     size_t offset = NODE_HEADER_SIZE;
     for (size_t i = 0; i < count; i++) {
+        leaf_ahead(ahead, reach->opener, data, ref->plain_size, count, i);
         if (!list_entry_decode(data, ref->plain_size, &offset, entry)) {
             return node_is_damaged(ref, "has an impossible entry", error);
         }
@@ -244,6 +261,20 @@ static Status walk_leaf(Reach *reach, const Ref *ref, const uint8_t *data, size_
         }
     }
     return STATUS_OK;
+}
+
+// Asks for the leaves below a list index node that come after child `position`.
+static void ask_leaves(Reach *reach, const uint8_t *data, size_t count, size_t position,
+                       size_t *asked)
+{
+    for (*asked = MAX(*asked, position + 1); *asked < MIN(count, position + AHEAD_STEP);
+         (*asked)++) {
+        Ref leaf;
+        if (ref_decode(data + NODE_HEADER_SIZE + *asked * REF_SIZE, &leaf) &&
+            !node_set_has(&reach->nodes, &leaf)) {
+            blob_ask(reach->opener, AHEAD_LEAVES, &leaf);
+        }
+    }
 }
 
 static Status walk_list(Reach *reach, const Ref *ref, int level, Error *error);
@@ -263,11 +294,15 @@ static Status walk_list_node(Reach *reach, const Ref *ref, int level, Error *err
     if (level == 0) {
         return walk_leaf(reach, ref, data, header.count, error);
     }
+    size_t asked = 0;
     for (size_t i = 0; i < header.count; i++) {
         Ref child;
         RETURN_IF_ERROR(node_ref(ref, data, i, &child, error));
         if (child.kind != BLOB_NODE) {
             return node_is_damaged(ref, "has an entry that is no node", error);
+        }
+        if (level == 1) {
+            ask_leaves(reach, data, header.count, i, &asked);
         }
         RETURN_IF_ERROR(walk_list(reach, &child, level - 1, error));
     }
@@ -288,6 +323,7 @@ Status reach_add(Reach *reach, const ShardScope *scope, const Manifest *manifest
     ManifestRoot root;
     RETURN_IF_ERROR(manifest_root(manifest, &root, error));
     CLEANUP(blob_opener_freep) BlobOpener *opener = blob_opener_new(scope);
+    blob_opener_read_ahead(opener);
     reach_begin(reach, scope, manifest->id);
     reach->opener = opener;
     map_reader_init(&reach->map, opener);

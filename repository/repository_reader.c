@@ -40,9 +40,31 @@ Status node_ref(const Ref *node, const uint8_t *data, size_t position, Ref *ret_
 
 // --- file list --------------------------------------------------------------------------------
 
+void leaf_ahead(LeafAhead *ahead, BlobOpener *opener, const uint8_t *data, size_t size,
+                size_t count, size_t position)
+{
+    const size_t end = ahead->depth_min == 0 ? 0 : count;
+    // What is near is asked for in any case: what was asked for and not taken may be in its way.
+    while (ahead->next < end &&
+           (ahead->next < position + AHEAD_STEP || blob_may_ask(opener, AHEAD_ROOTS))) {
+        size_t *offset = &ahead->offset;
+        *offset = ahead->next == 0 ? NODE_HEADER_SIZE : *offset;
+        if (!list_entry_decode(data, size, offset, &ahead->entry)) {
+            ahead->next = count; // the walk itself says so, when it comes to it
+            return;
+        }
+        ahead->next++;
+        if (ahead->entry.kind == ENTRY_FILE && ahead->entry.depth >= ahead->depth_min &&
+            (ahead->is_wanted == NULL || ahead->is_wanted(ahead->context, &ahead->entry))) {
+            blob_ask(opener, AHEAD_ROOTS, &ahead->entry.root);
+        }
+    }
+}
+
 typedef struct ListLevel {
     Ref ref;
     size_t count, next;
+    size_t asked;  // index above the leaves: the first child that was not asked for
     size_t offset; // leaf: of the next entry
     uint8_t *data;
 } ListLevel;
@@ -55,6 +77,7 @@ struct ListReader {
     int root_level;
     bool is_started;
     ListLevel levels[LIST_LEVEL_MAX + 1];
+    LeafAhead ahead;
     char previous_path[LIST_PATH_SIZE_MAX + 1];
     ListEntry entry;
 };
@@ -74,6 +97,14 @@ ListReader *list_reader_new(BlobOpener *opener, const Ref *root, int level,
         reader->levels[i].data = mem_alloc(i == 0 ? LIST_LEAF_SIZE_MAX : MAP_NODE_SIZE_MAX);
     }
     return reader;
+}
+
+void list_reader_ask_roots(ListReader *reader, int depth_min,
+                           bool (*is_wanted)(void *context, const ListEntry *entry), void *context)
+{
+    reader->ahead.depth_min = depth_min;
+    reader->ahead.is_wanted = is_wanted;
+    reader->ahead.context = context;
 }
 
 void list_reader_free(ListReader *reader)
@@ -105,12 +136,27 @@ static Status list_enter(ListReader *reader, int level, const Ref *ref, Error *e
     }
     here->ref = *ref;
     here->count = header.count;
-    here->next = 0;
+    here->next = here->asked = 0;
     here->offset = NODE_HEADER_SIZE;
+    if (level == 0) {
+        reader->ahead.next = 0;
+    }
     if (reader->on_node != NULL) {
         reader->on_node(reader->context, level, ref);
     }
     return STATUS_OK;
+}
+
+// Index nodes above the lowest are few: only leaves are read ahead.
+static void ask_leaves(ListReader *reader)
+{
+    ListLevel *here = &reader->levels[1];
+    for (; here->asked < MIN(here->count, here->next + AHEAD_STEP); here->asked++) {
+        Ref leaf;
+        if (ref_decode(here->data + NODE_HEADER_SIZE + here->asked * REF_SIZE, &leaf)) {
+            blob_ask(reader->opener, AHEAD_LEAVES, &leaf);
+        }
+    }
 }
 
 // Makes the leaf one that has another entry, or sets ret_is_end.
@@ -136,6 +182,9 @@ static Status list_find_leaf(ListReader *reader, bool *ret_is_end, Error *error)
     for (; !*ret_is_end && level > 0; level--) {
         ListLevel *here = &reader->levels[level];
         Ref child;
+        if (level == 1) {
+            ask_leaves(reader);
+        }
         RETURN_IF_ERROR(node_ref(&here->ref, here->data, here->next++, &child, error));
         RETURN_IF_ERROR(list_enter(reader, level - 1, &child, error));
         if (reader->levels[level - 1].count == 0) {
@@ -154,6 +203,8 @@ Status list_reader_next(ListReader *reader, const ListEntry **ret_entry, Error *
         return STATUS_OK;
     }
     ListLevel *leaf = &reader->levels[0];
+    leaf_ahead(&reader->ahead, reader->opener, leaf->data, leaf->ref.plain_size, leaf->count,
+               leaf->next);
     if (!list_entry_decode(leaf->data, leaf->ref.plain_size, &leaf->offset, &reader->entry)) {
         return node_is_damaged(&leaf->ref, "has an impossible entry", error);
     }
@@ -216,6 +267,7 @@ static Status map_load(MapReader *reader, int level, int64_t position, const Ref
         return node_is_damaged(ref, "does not fit its file", error);
     }
     reader->levels[level].position = position;
+    reader->levels[level].asked = 0;
     reader->levels[level].ref = *ref;
     return STATUS_OK;
 }
@@ -250,4 +302,26 @@ Status map_reader_get(MapReader *reader, int level, int64_t position, Ref *ret_r
     }
     *ret_ref = ref;
     return STATUS_OK;
+}
+
+void map_reader_ask(MapReader *reader, int level, int64_t position,
+                    bool (*is_wanted)(void *context, const Ref *ref), void *context)
+{
+    const int64_t first = position / NODE_REF_COUNT_MAX * NODE_REF_COUNT_MAX;
+    if (level < 1 || level >= reader->depth ||
+        reader->levels[level + 1].position != position / NODE_REF_COUNT_MAX) {
+        return;
+    }
+    int64_t *asked = &reader->levels[level + 1].asked;
+    int64_t end = MIN(MIN(first + NODE_REF_COUNT_MAX, map_width(reader->extent_count, level)),
+                      position + AHEAD_STEP);
+    for (*asked = MAX(*asked, position + 1); *asked < end; (*asked)++) {
+        Ref ref;
+        if (ref_decode(reader->levels[level + 1].data + NODE_HEADER_SIZE +
+                           (size_t)(*asked - first) * REF_SIZE,
+                       &ref) &&
+            is_wanted(context, &ref)) {
+            blob_ask(reader->opener, AHEAD_NODES, &ref);
+        }
+    }
 }

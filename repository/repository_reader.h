@@ -12,13 +12,28 @@ Status node_read(BlobOpener *opener, const Ref *ref, size_t size_max, uint8_t *d
 Status node_ref(const Ref *node, const uint8_t *data, size_t position, Ref *ret_ref, Error *error);
 Status node_is_damaged(const Ref *node, const char *what, Error *error);
 
+// Asks for the roots of the files that come next in a list leaf. Zeros but for what is wished for.
+typedef struct LeafAhead {
+    int depth_min; // of the maps that are wished for; 0: none
+    bool (*is_wanted)(void *context, const ListEntry *entry); // of these; NULL: all
+    void *context;
+    size_t next, offset; // of the entry that is looked at next; zeros at a leaf's start
+    ListEntry entry;
+} LeafAhead;
+// `position` is the entry that the walk is at.
+void leaf_ahead(LeafAhead *ahead, BlobOpener *opener, const uint8_t *data, size_t size,
+                size_t count, size_t position);
+
 // --- file list: entries in byte order of path ---
 typedef struct ListReader ListReader;
 // `on_node` hears the ref of every node when the walk enters it, root first; NULL is fine. Borrows
-// opener.
+// opener; one that reads ahead reads leaves ahead.
 ListReader *list_reader_new(BlobOpener *opener, const Ref *root, int level,
                             void (*on_node)(void *context, int level, const Ref *ref),
                             void *context);
+// Has the roots of maps read ahead too: LeafAhead says which.
+void list_reader_ask_roots(ListReader *reader, int depth_min,
+                           bool (*is_wanted)(void *context, const ListEntry *entry), void *context);
 void list_reader_free(ListReader *reader);
 void list_reader_freep(ListReader **reader);
 // ret_entry is borrowed until the next call; NULL at the end.
@@ -33,6 +48,7 @@ typedef struct MapReader {
     Ref root;
     struct {
         int64_t position; // which node of its level; -1: none
+        int64_t asked;    // the first of its nodes that was not asked for
         Ref ref;
         uint8_t *data;
     } levels[MAP_LEVEL_MAX + 1];
@@ -43,5 +59,9 @@ void map_reader_open(MapReader *reader,
                      const ListEntry *entry); // entry is an ENTRY_FILE; may be called again
 // The ref of extent (level 0) or node `position` of a level <= depth. Cheap when positions ascend.
 Status map_reader_get(MapReader *reader, int level, int64_t position, Ref *ret_ref, Error *error);
+// The walk is at node `position` of a level below the root, which is at hand: asks for those that
+// come next under the same node and that `is_wanted` says yes to.
+void map_reader_ask(MapReader *reader, int level, int64_t position,
+                    bool (*is_wanted)(void *context, const Ref *ref), void *context);
 // The size of an extent: EXTENT_SIZE but for a last, shorter one.
 size_t extent_size_at(int64_t size_bytes, int64_t position);

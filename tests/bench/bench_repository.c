@@ -12,6 +12,7 @@
 //   --endpoint=URL    of the object store; its credentials come from the environment
 //   --ca=FILE         certificates to trust there
 //   --path-style      the bucket is in the path
+//   --latency-ms=N    that each call of the store takes longer
 //   --resume=EPOCH    takes up what attempts from this epoch on have left
 // The pages of InnoDB tablespaces and of PostgreSQL relations (of a cluster with checksums) are
 // checked.
@@ -24,6 +25,7 @@
 #include "common/text.h"
 #include "repository/repository.h"
 #include "storage/storage_drivers.h"
+#include "tests/harness/distant_storage.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -54,6 +56,7 @@ typedef struct Bench {
     size_t directory_count, directory_capacity;
     bool has_postgres_checksums;
     StorageOptions store;
+    int latency_ms;
     Limits *limits;
     int level;
     int64_t memory_bytes;
@@ -213,6 +216,16 @@ static Status add_file(void *context, const char *path, int64_t size_bytes, Erro
     return STATUS_OK;
 }
 
+static Status open_storage(const Bench *bench, const StorageOptions *place, Storage **ret_storage,
+                           Error *error)
+{
+    RETURN_IF_ERROR(storage_open(place, ret_storage, error));
+    if (bench->latency_ms > 0) {
+        *ret_storage = distant_storage_new(*ret_storage, bench->latency_ms);
+    }
+    return STATUS_OK;
+}
+
 static Status open_repository(Bench *bench, const char *location, const char *key_file,
                               Error *error)
 {
@@ -226,11 +239,11 @@ static Status open_repository(Bench *bench, const char *location, const char *ke
     StorageOptions place = bench->store;
     place.location = location;
     Storage *storage = NULL;
-    RETURN_IF_ERROR(storage_open(&place, &storage, error));
+    RETURN_IF_ERROR(open_storage(bench, &place, &storage, error));
     status =
         repository_create(storage, key_wrapper_from_key(&wrapping_key), &bench->repository, error);
     if (status != STATUS_OK && error->reason == REASON_EXISTS) {
-        RETURN_IF_ERROR(storage_open(&place, &storage, error));
+        RETURN_IF_ERROR(open_storage(bench, &place, &storage, error));
         status = repository_open(storage, key_wrapper_from_key(&wrapping_key), &bench->repository,
                                  error);
     }
@@ -350,6 +363,8 @@ static bool take_options(Bench *bench, int *count, char **arguments)
             bench->level = (int)strtol(value + 1, NULL, 10);
         } else if (text_has_prefix(text, "--cpus=")) {
             limits_set_cpus(bench->limits, (int)strtol(value + 1, NULL, 10));
+        } else if (text_has_prefix(text, "--latency-ms=")) {
+            bench->latency_ms = (int)strtol(value + 1, NULL, 10);
         } else if (text_has_prefix(text, "--memory-mib=")) {
             bench->memory_bytes = strtoll(value + 1, NULL, 10) * 1024 * 1024;
         } else if (text_has_prefix(text, "--written=")) {

@@ -68,12 +68,17 @@ static void fixture_open(Fixture *fixture, Storage *storage)
                                            &fixture->error));
 }
 
-int fixture_set_up_memory(void **state)
+int fixture_set_up_storage(void **state, Storage *storage)
 {
     Fixture *fixture = fixture_new();
-    fixture_open(fixture, storage_memory_new());
+    fixture_open(fixture, storage);
     *state = fixture;
     return 0;
+}
+
+int fixture_set_up_memory(void **state)
+{
+    return fixture_set_up_storage(state, storage_memory_new());
 }
 
 int fixture_set_up_filesystem(void **state)

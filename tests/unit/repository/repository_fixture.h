@@ -40,6 +40,7 @@ typedef struct Fixture {
 } Fixture;
 
 // cmocka set-up and tear-down; the state is a Fixture.
+int fixture_set_up_storage(void **state, Storage *storage); // takes ownership of storage
 int fixture_set_up_memory(void **state);
 int fixture_set_up_filesystem(void **state);
 int fixture_tear_down(void **state);

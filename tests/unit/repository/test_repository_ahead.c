@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+// Nodes of lists and maps are read several at once. The storage holds reads back until as many of
+// them are under way; a walk that reads one after another never gets so far. If this goes red, a
+// store's latency is paid for every leaf and every file.
+#include "common/memory.h"
+#include "tests/harness/distant_storage.h"
+#include "tests/unit/repository/repository_fixture.h"
+
+#include <stdio.h>
+#include <string.h>
+
+// cmocka needs these four first
+// clang-format off
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+// clang-format on
+
+#define NODE_BYTES (INT64_C(512) * EXTENT) // that a map node of level 1 stands for
+#define TOGETHER 10
+#define BACKUP_ID "0197a000-0000-7000-8000-0000000000b1"
+
+static int set_up(void **state)
+{
+    return fixture_set_up_storage(state, distant_storage_new(storage_memory_new(), 0));
+}
+
+// A hole but for one extent of each node of level 1.
+static void write_sparse(const Fixture *fixture, const char *path, int64_t node_count,
+                         uint32_t seed)
+{
+    source_write(fixture, path, node_count * NODE_BYTES, 0);
+    for (int64_t node = 0; node < node_count; node++) {
+        source_patch(fixture, path, node * NODE_BYTES, EXTENT, seed + (uint32_t)node);
+    }
+}
+
+// A dozen files with a map of two levels; the list is one leaf.
+static void fill_deep(const Fixture *fixture)
+{
+    for (uint32_t i = 0; i < 12; i++) {
+        char path[16];
+        snprintf(path, sizeof(path), "table%02u", i);
+        write_sparse(fixture, path, 2, 100 * (i + 1));
+    }
+}
+
+// Reads of packs wait from the one on that comes after `alone` which must be read before.
+static void gate(const Fixture *fixture, int alone)
+{
+    distant_storage_gate(fixture->storage, "/packs/", alone, TOGETHER);
+}
+
+static void assert_came_together(const Fixture *fixture)
+{
+    assert_true(distant_storage_was_opened(fixture->storage));
+    distant_storage_gate(fixture->storage, "", 0, 0);
+}
+
+static void count_file(void *context, const char *path, int64_t size_bytes, uint32_t mode)
+{
+    (void)path;
+    (void)size_bytes;
+    (void)mode;
+    (*(int *)context)++;
+}
+
+static void test_list_leaves(void **state)
+{
+    Fixture *fixture = *state;
+    Manifest *manifest = NULL;
+    int count = 0;
+    for (int i = 0; i < 4000; i++) { // some thirty leaves
+        char path[16];
+        snprintf(path, sizeof(path), "f%04d", i);
+        source_write(fixture, path, 0, 0);
+    }
+    assert_ok(fixture, fixture_publish(fixture, NULL, &manifest));
+    gate(fixture, 1);
+    assert_ok(fixture, repository_list_files(fixture->repository, &fixture->key, manifest,
+                                             count_file, &count, &fixture->error));
+    assert_came_together(fixture);
+    assert_int_equal(count, 4000);
+}
+
+static void test_restore(void **state)
+{
+    Fixture *fixture = *state;
+    Manifest *manifest = NULL;
+    fill_deep(fixture);
+    assert_ok(fixture, fixture_publish(fixture, NULL, &manifest));
+    const char *digest = tree_digest(fixture, fixture->source);
+    gate(fixture, 1);
+    assert_restores(fixture, manifest, digest);
+    assert_came_together(fixture);
+}
+
+static void test_publish_against_a_parent(void **state)
+{
+    Fixture *fixture = *state;
+    Manifest *seed = NULL;
+    Manifest *child = NULL;
+    fill_deep(fixture);
+    assert_ok(fixture, fixture_publish(fixture, NULL, &seed));
+    fixture->has_record = true;
+    for (uint32_t i = 0; i < 12; i++) {
+        char path[16];
+        snprintf(path, sizeof(path), "table%02u", i);
+        source_patch(fixture, path, 3 * EXTENT, 10, 7 + i);
+        source_written(fixture, path, 3 * EXTENT, 10);
+    }
+    const char *digest = tree_digest(fixture, fixture->source);
+    gate(fixture, 1);
+    assert_ok(fixture, fixture_publish(fixture, seed, &child));
+    assert_came_together(fixture);
+    assert_restores(fixture, child, digest);
+}
+
+static void check(Fixture *fixture)
+{
+    CheckReport report;
+    assert_ok(fixture, repository_check(fixture->repository, (Progress){0}, NULL, NULL, &report,
+                                        &fixture->error));
+    assert_int_equal(report.problem_count, 0);
+    assert_int_equal(report.manifest_count, 1);
+}
+
+static void test_check_of_roots(void **state)
+{
+    Fixture *fixture = *state;
+    Manifest *manifest = NULL;
+    fill_deep(fixture);
+    assert_ok(fixture, fixture_publish(fixture, NULL, &manifest));
+    write_set(fixture, BACKUP_ID, manifest);
+    gate(fixture, 1);
+    check(fixture);
+    assert_came_together(fixture);
+}
+
+static void test_check_below_a_root(void **state)
+{
+    Fixture *fixture = *state;
+    Manifest *manifest = NULL;
+    write_sparse(fixture, "large", 20, 1);
+    assert_ok(fixture, fixture_publish(fixture, NULL, &manifest));
+    write_set(fixture, BACKUP_ID, manifest);
+    gate(fixture, 2); // the leaf and the root
+    check(fixture);
+    assert_came_together(fixture);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_list_leaves, set_up, fixture_tear_down),
+        cmocka_unit_test_setup_teardown(test_restore, set_up, fixture_tear_down),
+        cmocka_unit_test_setup_teardown(test_publish_against_a_parent, set_up, fixture_tear_down),
+        cmocka_unit_test_setup_teardown(test_check_of_roots, set_up, fixture_tear_down),
+        cmocka_unit_test_setup_teardown(test_check_below_a_root, set_up, fixture_tear_down),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
