@@ -44,6 +44,8 @@ struct AgentState {
     char commit_message[256];
     Answer restore_answer;
     char restore_message[256];
+    Limits *limits;
+    Holdfast__V1__ResourceLimits said_limits; // as the server said last
 };
 
 AgentState *agent_state_new(int64_t now_ms, int64_t deadman_ms, int64_t lifetime_ms)
@@ -61,6 +63,8 @@ AgentState *agent_state_new(int64_t now_ms, int64_t deadman_ms, int64_t lifetime
                                .silence_ms_max = deadman_ms,
                                .lifetime_ms_max = lifetime_ms};
     state->total_bytes = -1;
+    state->limits = limits_new();
+    state->said_limits = (Holdfast__V1__ResourceLimits)HOLDFAST__V1__RESOURCE_LIMITS__INIT;
     return state;
 }
 
@@ -81,6 +85,7 @@ void agent_state_free(AgentState *state)
     }
     outbox_done(&state->outbox);
     agent_state_forget_assignment(state);
+    limits_free(state->limits);
     (void)pthread_cond_destroy(&state->changed);
     (void)pthread_mutex_destroy(&state->mutex);
     mem_free(state);
@@ -275,6 +280,28 @@ static void receive_restore_reply(AgentState *state, const Holdfast__V1__Restore
     outbox_answered(&state->outbox, OUTBOX_RESTORE_DONE);
 }
 
+// Said again on every stream. A number that makes no sense counts as none.
+static void receive_limits(AgentState *state, const Holdfast__V1__ResourceLimits *limits)
+{
+    const Holdfast__V1__ResourceLimits *before = &state->said_limits;
+    if (limits->upload_bytes_per_second != before->upload_bytes_per_second ||
+        limits->download_bytes_per_second != before->download_bytes_per_second) {
+        char upload[24], download[24];
+        (void)snprintf(upload, sizeof(upload), "%lld", (long long)limits->upload_bytes_per_second);
+        (void)snprintf(download, sizeof(download), "%lld",
+                       (long long)limits->download_bytes_per_second);
+        log_info("the bandwidth is limited anew", "upload_bytes_per_second", upload,
+                 "download_bytes_per_second", download, NULL);
+        limits_set_bandwidth(state->limits, limits->upload_bytes_per_second,
+                             limits->download_bytes_per_second);
+    }
+    limits_set_cpus(state->limits, limits->cpu_count);
+    state->said_limits.upload_bytes_per_second = limits->upload_bytes_per_second;
+    state->said_limits.download_bytes_per_second = limits->download_bytes_per_second;
+    state->said_limits.cpu_count = limits->cpu_count;
+    state->said_limits.memory_bytes = MAX(limits->memory_bytes, 0);
+}
+
 void agent_state_receive(AgentState *state, const Holdfast__V1__ServerMessage *message,
                          int64_t now_ms)
 {
@@ -307,6 +334,9 @@ void agent_state_receive(AgentState *state, const Holdfast__V1__ServerMessage *m
         break;
     case HOLDFAST__V1__SERVER_MESSAGE__MESSAGE_RESTORE_REPLY:
         receive_restore_reply(state, message->restore_reply);
+        break;
+    case HOLDFAST__V1__SERVER_MESSAGE__MESSAGE_LIMITS:
+        receive_limits(state, message->limits);
         break;
     case HOLDFAST__V1__SERVER_MESSAGE__MESSAGE_STOP:
         stop_locked(state, STOP_ORDERED, message->stop->why);
@@ -384,6 +414,19 @@ Holdfast__V1__ServerMessage *agent_state_wait_assignment(AgentState *state, int6
     }
     unlock(state);
     return (Holdfast__V1__ServerMessage *)message;
+}
+
+Limits *agent_state_limits(const AgentState *state)
+{
+    return state->limits;
+}
+
+int64_t agent_state_memory_bytes(AgentState *state)
+{
+    lock(state);
+    int64_t memory_bytes = state->said_limits.memory_bytes;
+    unlock(state);
+    return memory_bytes;
 }
 
 // Queues a message for the server; the caller holds the mutex.

@@ -9,6 +9,7 @@
 #include "common/arena.h"
 #include "common/error.h"
 #include "holdfast/v1/agent.pb-c.h"
+#include "repository/repository.h"
 
 typedef struct AgentState AgentState;
 
@@ -48,6 +49,11 @@ Holdfast__V1__AgentMessage *agent_state_progress_message(AgentState *state, Aren
 Holdfast__V1__ServerMessage *agent_state_wait_assignment(AgentState *state, int64_t timeout_ms,
                                                          Arena *arena);
 void agent_state_phase(AgentState *state, Holdfast__V1__Phase phase, const char *position);
+// What the job may use of bandwidth and processors; the server changes it while the job runs. It
+// is known before the assignment.
+Limits *agent_state_limits(const AgentState *state);
+// What it may use for buffers, as it is now; 0: the default.
+int64_t agent_state_memory_bytes(AgentState *state);
 // -1: unknown. Any of position may be NULL: as before.
 void agent_state_progress(AgentState *state, int64_t done_bytes, int64_t total_bytes);
 void agent_state_received(AgentState *state, int64_t received_bytes, const char *position);

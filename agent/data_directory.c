@@ -4,7 +4,9 @@
 static Status materialize_provide(const DataDirectoryRequest *request,
                                   MaterializeResult *ret_result, Error *error)
 {
-    const MaterializeOptions options = {.limits = request->limits, .progress = request->progress};
+    const MaterializeOptions options = {.limits = request->limits,
+                                        .memory_bytes = request->memory_bytes,
+                                        .progress = request->progress};
     return repository_materialize(request->repository, request->key, request->manifest,
                                   request->directory, &options, ret_result, error);
 }

@@ -11,6 +11,7 @@ typedef struct DataDirectoryRequest {
     const Manifest *manifest;
     const char *directory; // missing or empty
     Limits *limits;        // NULL: none
+    int64_t memory_bytes;  // for buffers; 0: the default
     Progress progress;
 } DataDirectoryRequest;
 

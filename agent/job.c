@@ -13,14 +13,16 @@
 
 #define LOG_MODULE "agent"
 
-static Status open_storage(const Holdfast__V1__RepositoryAccess *access, Storage **ret_storage,
-                           Error *error)
+static Status open_storage(const Job *job, const Holdfast__V1__RepositoryAccess *access,
+                           Storage **ret_storage, Error *error)
 {
     CLEANUP(arena_freep) Arena *arena = arena_new();
     CLEANUP(secret_done) Secret secret = secret_from_text(access->secret_key);
-    StorageOptions options = {.location = access->location,
-                              .access_key_id = access->access_key_id,
-                              .secret_key = &secret};
+    StorageOptions options = {
+        .location = access->location,
+        .access_key_id = access->access_key_id,
+        .secret_key = &secret,
+        .limits = {.is_canceled = &agent_state_cancel(job->state)->is_requested}};
     if (access->object_store != NULL) {
         CLEANUP(json_freep) Json *json = message_to_json(&access->object_store->base);
         Buffer text;
@@ -35,7 +37,7 @@ static Status open_storage(const Holdfast__V1__RepositoryAccess *access, Storage
     return storage_open(&options, ret_storage, error);
 }
 
-Status job_repository_open(const Holdfast__V1__RepositoryAccess *access,
+Status job_repository_open(const Job *job, const Holdfast__V1__RepositoryAccess *access,
                            JobRepository *ret_repository, Error *error)
 {
     if (access == NULL || access->data_key.len != AES256_KEY_SIZE) {
@@ -43,7 +45,7 @@ Status job_repository_open(const Holdfast__V1__RepositoryAccess *access,
     }
     *ret_repository = (JobRepository){0};
     Storage *storage = NULL;
-    RETURN_IF_ERROR(open_storage(access, &storage, error));
+    RETURN_IF_ERROR(open_storage(job, access, &storage, error));
     RETURN_IF_ERROR(repository_open(storage, NULL, &ret_repository->repository, error));
     (void)snprintf(ret_repository->key.id, sizeof(ret_repository->key.id), "%s", access->key_id);
     ret_repository->key.bytes = secret_from_bytes(access->data_key.data, access->data_key.len);
@@ -74,6 +76,12 @@ Status job_manifest_read(const JobRepository *repository, const char *shard_id,
     }
     *ret_manifest = manifest;
     return STATUS_OK;
+}
+
+int64_t job_engine_memory_bytes(const Job *job, int64_t assigned_bytes)
+{
+    int64_t limit_bytes = agent_state_memory_bytes(job->state);
+    return limit_bytes > 0 ? limit_bytes : assigned_bytes;
 }
 
 static bool on_progress(void *context, int64_t done_bytes, int64_t total_bytes)

@@ -29,13 +29,16 @@ typedef struct JobRepository {
     Repository *repository;
     DataKey key;
 } JobRepository;
-Status job_repository_open(const Holdfast__V1__RepositoryAccess *access,
+// Its transfers are cut when the agent is stopped.
+Status job_repository_open(const Job *job, const Holdfast__V1__RepositoryAccess *access,
                            JobRepository *ret_repository, Error *error);
 void job_repository_done(JobRepository *repository);
 // Reads a manifest and compares its digest with the one that the server recorded ("": none).
 Status job_manifest_read(const JobRepository *repository, const char *shard_id,
                          const char *manifest_id, const char *digest, Arena *arena,
                          Manifest **ret_manifest, Error *error);
+// For the engine's buffers: what the limits say, else what the assignment does.
+int64_t job_engine_memory_bytes(const Job *job, int64_t assigned_bytes);
 Progress job_progress(const Job *job); // reports bytes, and cancels when the agent is stopped
 const char *job_engine_name(Holdfast__V1__Engine engine); // "mariadb"; "" when unknown
 // REASON_CANCELED once the agent is stopped.

@@ -128,10 +128,11 @@ static void backup_make_recorder(BackupJob *backup)
 static Status backup_open(BackupJob *backup, Error *error)
 {
     const Holdfast__V1__BackupAssignment *assignment = backup->assignment;
-    RETURN_IF_ERROR(job_repository_open(assignment->repository, &backup->repository, error));
+    RETURN_IF_ERROR(
+        job_repository_open(backup->job, assignment->repository, &backup->repository, error));
     if (assignment->parent_repository != NULL) {
-        RETURN_IF_ERROR(
-            job_repository_open(assignment->parent_repository, &backup->parent_repository, error));
+        RETURN_IF_ERROR(job_repository_open(backup->job, assignment->parent_repository,
+                                            &backup->parent_repository, error));
     }
     RETURN_IF_ERROR(backup_probe(backup, error));
     RETURN_IF_ERROR(job_check_canceled(backup->job, error));
@@ -144,7 +145,7 @@ static Status backup_open(BackupJob *backup, Error *error)
         .instance_id = backup->job->instance->instance_id,
         .shard_id = assignment->shard_id,
         .program_directory = backup->job->program_directory,
-        .memory_bytes = assignment->memory_bytes,
+        .memory_bytes = job_engine_memory_bytes(backup->job, assignment->memory_bytes),
         .agent_program = backup->job->instance->agent_program,
         .cancel = agent_state_cancel(backup->job->state),
         .lineage_id = repository_id(backup->repository.repository),
@@ -199,6 +200,8 @@ static Status backup_restore_parent(BackupJob *backup, Error *error)
         .key = &repository->key,
         .manifest = backup->parent,
         .directory = backup->job->instance->data_directory,
+        .limits = agent_state_limits(backup->job->state),
+        .memory_bytes = agent_state_memory_bytes(backup->job->state),
         .progress = job_progress(backup->job),
     };
     MaterializeResult result = {0};
@@ -425,6 +428,8 @@ static Status backup_publish(BackupJob *backup, Error *error)
                                  : COMPRESSION_LEVEL_DEFAULT,
         .reads_everything = backup->assignment->reads_everything,
         .resume_epoch_min = resume_epoch(backup->assignment),
+        .limits = agent_state_limits(backup->job->state),
+        .memory_bytes = agent_state_memory_bytes(backup->job->state),
         .progress = job_progress(backup->job),
     };
     RETURN_IF_ERROR(repository_publish(backup->repository.repository, &backup->repository.key,

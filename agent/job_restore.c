@@ -145,7 +145,8 @@ static Status restore_files(RestoreJob *restore, Error *error)
     agent_state_phase(restore->job->state, HOLDFAST__V1__PHASE__PHASE_RESTORE, NULL);
     int64_t started_ms = clock_monotonic_ms();
     RETURN_IF_ERROR(restore_target_prepare(restore->directory, restore_owner(restore), error));
-    RETURN_IF_ERROR(job_repository_open(assignment->repository, &restore->repository, error));
+    RETURN_IF_ERROR(
+        job_repository_open(restore->job, assignment->repository, &restore->repository, error));
     RETURN_IF_ERROR(job_manifest_read(&restore->repository, assignment->shard_id,
                                       assignment->manifest_id, assignment->manifest_digest,
                                       restore->arena, &restore->manifest, error));
@@ -160,6 +161,8 @@ static Status restore_files(RestoreJob *restore, Error *error)
         .key = &restore->repository.key,
         .manifest = restore->manifest,
         .directory = is_in_place ? restore->directory : restore->partial_directory,
+        .limits = agent_state_limits(restore->job->state),
+        .memory_bytes = agent_state_memory_bytes(restore->job->state),
         .progress = job_progress(restore->job),
     };
     MaterializeResult result = {0};
@@ -184,7 +187,7 @@ static Status restore_serve(RestoreJob *restore, Error *error)
         .instance_id = restore->job->instance->instance_id,
         .shard_id = assignment->shard_id,
         .program_directory = restore->job->program_directory,
-        .memory_bytes = assignment->memory_bytes,
+        .memory_bytes = job_engine_memory_bytes(restore->job, assignment->memory_bytes),
         .agent_program = restore->job->instance->agent_program,
         .cancel = agent_state_cancel(restore->job->state),
     };

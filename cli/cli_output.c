@@ -287,7 +287,7 @@ void output_table(const Cli *cli, const Json *items, const ViewColumn *columns)
 static ViewFormat format_of_key(const char *key, const Json *value)
 {
     double seconds = 0;
-    if (text_has_suffix(key, "_bytes") || text_equal(key, "rate_bytes_per_second")) {
+    if (text_has_suffix(key, "_bytes") || text_has_suffix(key, "_bytes_per_second")) {
         return VIEW_BYTES;
     }
     if (text_has_suffix(key, "_at") || text_equal(key, "time")) {

@@ -13,6 +13,7 @@ typedef enum ValueKind {
     VALUE_TEXT,
     VALUE_INTEGER,
     VALUE_DURATION, // "1h" is sent as "3600s"
+    VALUE_BYTES,    // "64MiB" is sent as 67108864
     VALUE_FLAG,     // no value; sent as true
     VALUE_BOOLEAN,  // "true" or "false"
     VALUE_LIST,     // may be given several times; sent as an array

@@ -331,6 +331,11 @@ static Status check_value(const CommandOption *option, const char *value, Error 
                         value);
         return error_hint(error, "for example 90s, 15m, 12h or 7d");
     }
+    if (option->kind == VALUE_BYTES && !text_to_bytes(value, &number)) {
+        (void)error_set(error, REASON_INVALID, "--%s wants a number of bytes, not '%s'",
+                        option->name, value);
+        return error_hint(error, "for example 512KiB, 20MiB or 0");
+    }
     return STATUS_OK;
 }
 

@@ -109,6 +109,10 @@ static Status set_field(Json *body, const CommandOption *option, const char *val
         (void)text_to_int64(value, &number); // checked by command_check
         json_set_integer(object, field, number);
         return STATUS_OK;
+    case VALUE_BYTES:
+        (void)text_to_bytes(value, &number); // checked by command_check
+        json_set_integer(object, field, number);
+        return STATUS_OK;
     case VALUE_DURATION:
         (void)text_to_duration_ms(value, &number); // checked by command_check
         text = number % 1000 == 0 ? string_format("%llds", (long long)(number / 1000))

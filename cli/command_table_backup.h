@@ -2,7 +2,7 @@
 // Options and columns of the commands for policies and backups. Only command_table.c includes it.
 #pragma once
 
-#include "cli/command.h"
+#include "cli/command_limits.h"
 
 // What a policy keeps; a backup that any of them keeps stays.
 #define KEEP_OPTIONS                                                                               \
@@ -45,6 +45,7 @@ static const CommandOption POLICY_CREATE[] = {
      NULL, false},
     {"stagger", VALUE_DURATION, "DURATION", "stagger",
      "start somewhere in this window after the slot, always at the same place", NULL, false},
+    LIMIT_OPTIONS("limits."),
     {"paused", VALUE_FLAG, NULL, "is_paused", "do not fire until it is resumed", NULL, false},
     NO_MORE};
 static const CommandOption POLICY_UPDATE[] = {
@@ -60,6 +61,7 @@ static const CommandOption POLICY_UPDATE[] = {
     {"stagger", VALUE_DURATION, "DURATION", "stagger",
      "start somewhere in this window after the slot, always at the same place; 0 for at the slot",
      NULL, false},
+    LIMIT_OPTIONS("limits."),
     {"if-match", VALUE_HEADER, "ETAG", "If-Match", "only when the etag is still this one", NULL,
      false},
     NO_MORE};
@@ -92,8 +94,10 @@ static const CommandOption BACKUP_START[] = {
     {"seed", VALUE_FLAG, NULL, "seed",
      "copy everything anew instead of going on from the last backup", NULL, false},
     {"note", VALUE_TEXT, "TEXT", "note", "for people", NULL, false},
+    LIMIT_OPTIONS("limits."),
     {"wait", VALUE_FLAG, NULL, NULL, "show its progress and end with its outcome", NULL, false},
     NO_MORE};
+static const CommandOption RUN_LIMITS[] = {LIMIT_OPTIONS("limits."), NO_MORE};
 static const CommandOption BACKUP_PIN[] = {
     {"until", VALUE_TEXT, "TIME", "until",
      "RFC 3339 moment at which the pin ends; default: when it is unpinned", NULL, false},

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/repository_options.h"
 
+#include "cli/command_limits.h"
+
 #define NO_MORE                                                                                    \
     {                                                                                              \
         NULL, VALUE_TEXT, NULL, NULL, NULL, NULL, false                                            \
@@ -56,7 +58,12 @@ const CommandOption REPOSITORY_CREATE[] = {
      "lock every object: governance or compliance", "none governance compliance", false},
     {"lock-days", VALUE_INTEGER, "DAYS", "repository.object_store.lock_days", "for so long", NULL,
      false},
+    BANDWIDTH_OPTIONS("repository.limits."),
     NO_MORE};
+const CommandOption REPOSITORY_UPDATE[] = {BANDWIDTH_OPTIONS("limits."),
+                                           {"if-match", VALUE_HEADER, "ETAG", "If-Match",
+                                            "only when the etag is still this one", NULL, false},
+                                           NO_MORE};
 const CommandOption OFFLINE_KEY_ONLY[] = {OFFLINE_KEY, NO_MORE};
 const CommandOption OFFLINE[] = {OFFLINE_REPOSITORY, OFFLINE_KEY, OFFLINE_STORE, NO_MORE};
 const CommandOption OFFLINE_CHECK[] = {

@@ -7,6 +7,7 @@
 #define OFFLINE_DETAILS "*Offline*: needs only the repository and its key file. "
 
 extern const CommandOption REPOSITORY_CREATE[];
+extern const CommandOption REPOSITORY_UPDATE[];
 extern const CommandOption OFFLINE_KEY_ONLY[];
 extern const CommandOption OFFLINE[];
 extern const CommandOption OFFLINE_CHECK[];

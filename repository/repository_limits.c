@@ -63,13 +63,33 @@ void limits_set_cpus(Limits *limits, int cpu_count)
     pthread_mutex_unlock(&limits->mutex);
 }
 
+static int64_t monotonic_us(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
+// The bytes that are owed stay owed, at the new rate: a higher one works at once, and changing
+// it often lets nothing through.
+static void set_rate(Lane *lane, int64_t bytes_per_second, int64_t now_us)
+{
+    double owed_us = lane->free_us > now_us ? (double)(lane->free_us - now_us) : 0;
+    double old = (double)lane->bytes_per_second;
+    lane->bytes_per_second = MAX(bytes_per_second, 0);
+    lane->free_us = 0;
+    if (lane->bytes_per_second > 0 && owed_us > 0) {
+        lane->free_us = now_us + (int64_t)(owed_us * old / (double)lane->bytes_per_second);
+    }
+}
+
 void limits_set_bandwidth(Limits *limits, int64_t upload_bytes_per_second,
                           int64_t download_bytes_per_second)
 {
     pthread_mutex_lock(&limits->mutex);
-    // What is owed at the old rate is forgiven, so that a higher rate works at once.
-    limits->upload = (Lane){.bytes_per_second = MAX(upload_bytes_per_second, 0)};
-    limits->download = (Lane){.bytes_per_second = MAX(download_bytes_per_second, 0)};
+    int64_t now_us = monotonic_us();
+    set_rate(&limits->upload, upload_bytes_per_second, now_us);
+    set_rate(&limits->download, download_bytes_per_second, now_us);
     pthread_cond_broadcast(&limits->changed);
     pthread_mutex_unlock(&limits->mutex);
 }
@@ -91,13 +111,6 @@ void limits_leave(Limits *limits)
     limits->busy_count--;
     pthread_cond_broadcast(&limits->changed);
     pthread_mutex_unlock(&limits->mutex);
-}
-
-static int64_t monotonic_us(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
 }
 
 static void wait_lane(Limits *limits, Lane *lane, size_t size, const atomic_bool *is_stopping)

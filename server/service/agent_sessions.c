@@ -9,6 +9,7 @@
 #include "common/memory.h"
 #include "common/text.h"
 #include "server/service/agent_sessions_internal.h"
+#include "server/service/resource_limits.h"
 #include "server/store/store_instance.h"
 
 #include <assert.h>
@@ -60,6 +61,7 @@ typedef struct Told {
     char instance_id[37], attempt_id[37], restore_shard_id[37];
     bool needs_assignment, needs_checkpoint, is_working;
     const AgentDirective *directive;
+    const InstanceLimits *limits; // NULL: it does not work, or not any more
 } Told;
 
 static size_t collect(AgentSessions *sessions, Arena *arena, Told **ret_told)
@@ -103,6 +105,22 @@ static const char *id_array(Arena *arena, const Told *told, size_t count)
     return text;
 }
 
+static Status read_limits(StoreTransaction *transaction, Arena *arena, Told *told, size_t count,
+                          Error *error)
+{
+    InstanceLimits *limits = NULL;
+    size_t limit_count = 0;
+    RETURN_IF_ERROR(store_instance_limits(transaction, arena, id_array(arena, told, count), &limits,
+                                          &limit_count, error));
+    for (size_t i = 0; i < count; i++) {
+        for (size_t j = 0; j < limit_count && told[i].limits == NULL; j++) {
+            told[i].limits =
+                text_equal(limits[j].instance_id, told[i].instance_id) ? &limits[j] : NULL;
+        }
+    }
+    return STATUS_OK;
+}
+
 // Reads what the store wants of every agent; and notes, before anybody is told, that checkpoints
 // are asked for from now on.
 static Status read_directives(AgentSessions *sessions, Arena *arena, Told *told, size_t count,
@@ -124,6 +142,7 @@ static Status read_directives(AgentSessions *sessions, Arena *arena, Told *told,
             RETURN_IF_ERROR(store_agent_checkpoint_sent(transaction, told[i].attempt_id, error));
         }
     }
+    RETURN_IF_ERROR(read_limits(transaction, arena, told, count, error));
     return store_commit(&transaction, error);
 }
 
@@ -167,6 +186,30 @@ static void tell_checkpoint(AgentSession *session, const AgentDirective *directi
     }
 }
 
+static bool are_same(const Holdfast__V1__ResourceLimits *a, const Holdfast__V1__ResourceLimits *b)
+{
+    return a->upload_bytes_per_second == b->upload_bytes_per_second &&
+           a->download_bytes_per_second == b->download_bytes_per_second &&
+           a->cpu_count == b->cpu_count && a->memory_bytes == b->memory_bytes;
+}
+
+static void tell_limits(AgentSession *session, InstanceLimits limits)
+{
+    const AgentSessionsOptions *options = &session->owner->options;
+    limits.upload[LIMIT_OF_FLEET].bytes_per_second = options->upload_bytes_per_second;
+    limits.download[LIMIT_OF_FLEET].bytes_per_second = options->download_bytes_per_second;
+    Holdfast__V1__ResourceLimits share = HOLDFAST__V1__RESOURCE_LIMITS__INIT;
+    share.upload_bytes_per_second = bandwidth_share(limits.upload, LIMIT_LEVEL_COUNT);
+    share.download_bytes_per_second = bandwidth_share(limits.download, LIMIT_LEVEL_COUNT);
+    share.cpu_count = limits.cpu_count;
+    share.memory_bytes = limits.memory_bytes;
+    if (!session->is_limits_told || !are_same(&share, &session->limits)) {
+        session_send_to(session, HOLDFAST__V1__SERVER_MESSAGE__MESSAGE_LIMITS, &share.base);
+        session->limits = share;
+        session->is_limits_told = true;
+    }
+}
+
 static void tell_idle(AgentSession *session)
 {
     int64_t now_ms = clock_monotonic_ms();
@@ -187,6 +230,9 @@ static void tell_orders(AgentSessions *sessions, Told *told, size_t count)
             continue;
         }
         const AgentDirective *directive = told[i].directive;
+        if (told[i].limits != NULL) {
+            tell_limits(session, *told[i].limits); // before the assignment
+        }
         if (directive == NULL || directive->is_stop) {
             if (!session->is_stop_told) {
                 tell_stop(session,

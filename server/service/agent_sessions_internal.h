@@ -41,7 +41,8 @@ struct AgentSession {
     char instance_id[37], attempt_id[37], restore_shard_id[37], backup_id[37];
     SessionProgress progress;
     // What it has been told on this stream; guarded by the owner's mutex.
-    bool is_assigned, is_checkpoint_told, is_stop_told;
+    bool is_assigned, is_checkpoint_told, is_stop_told, is_limits_told;
+    Holdfast__V1__ResourceLimits limits; // that it was told
     int64_t idle_told_ms;
 };
 

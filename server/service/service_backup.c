@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/message_json.h"
 #include "common/text.h"
+#include "server/service/resource_limits.h"
 #include "server/service/service_database.h"
 #include "server/store/store_backup.h"
 #include "server/store/store_catalogue.h"
@@ -44,6 +45,7 @@ Status service_start_backup(Service *service, ServiceCall *call, const ProtobufC
     const Holdfast__V1__StartBackupRequest *request = (const void *)message;
     RETURN_IF_ERROR(check_name("database", request->database, error));
     RETURN_IF_ERROR(check_text("note", request->note, NOTE_SIZE_MAX, false, error));
+    RETURN_IF_ERROR(resource_limits_check("limits", request->limits, error));
     CLEANUP(store_rollback) StoreTransaction *transaction = NULL;
     RETURN_IF_ERROR(store_begin(service->store, &transaction, error));
     StoreRows database;
@@ -51,7 +53,9 @@ Status service_start_backup(Service *service, ServiceCall *call, const ProtobufC
         store_database_lock(transaction, call->arena, request->database, &database, error));
     StoreBackupRequest creation = {.database_id = store_value(&database, 0, "id"),
                                    .is_seed = request->seed,
-                                   .note = request->note};
+                                   .note = request->note,
+                                   .limits =
+                                       limits_to_json(call->arena, (const void *)request->limits)};
     RETURN_IF_ERROR(choose_repository(call, transaction, creation.database_id, request->repository,
                                       &creation.repository_id, error));
     const char *sourceless = NULL;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/message_json.h"
 #include "common/text.h"
+#include "server/service/resource_limits.h"
 #include "server/service/service_internal.h"
 #include "server/store/store_database.h"
 #include "server/store/store_event.h"
@@ -97,6 +98,8 @@ static Status policy_from_message(Service *service, ServiceCall *call,
     row->etag = etag;
     RETURN_IF_ERROR(retention_from_message(body->retention, row, error));
     RETURN_IF_ERROR(stagger_from_message(body->stagger, row, error));
+    RETURN_IF_ERROR(resource_limits_check("policy.limits", body->limits, error));
+    row->limits = limits_to_json(call->arena, (const void *)body->limits);
     RETURN_IF_ERROR(store_repository_use(transaction, call->arena, "policy.repository",
                                          body->repository, &row->repository_id, error));
     int64_t now_us = 0;
@@ -204,6 +207,11 @@ enum {
     MASK_KEEP_YEARLY = 1024,
     MASK_FULL_READ = 2048,
     MASK_STAGGER = 4096,
+    MASK_UPLOAD = 8192,
+    MASK_DOWNLOAD = 16384,
+    MASK_CPUS = 32768,
+    MASK_MEMORY = 65536,
+    MASK_LIMITS = MASK_UPLOAD | MASK_DOWNLOAD | MASK_CPUS | MASK_MEMORY,
     MASK_RETENTION = MASK_KEEP_LAST | MASK_KEEP_FOR | MASK_KEEP_HOURLY | MASK_KEEP_DAILY |
                      MASK_KEEP_WEEKLY | MASK_KEEP_MONTHLY | MASK_KEEP_YEARLY
 };
@@ -223,7 +231,12 @@ static const MaskField MASK[] = {{"database", 0},
                                  {"retention.keep_yearly", MASK_KEEP_YEARLY},
                                  {"is_paused", MASK_PAUSED},
                                  {"full_read_every", MASK_FULL_READ},
-                                 {"stagger", MASK_STAGGER}};
+                                 {"stagger", MASK_STAGGER},
+                                 {"limits", MASK_LIMITS},
+                                 {"limits.upload_bytes_per_second", MASK_UPLOAD},
+                                 {"limits.download_bytes_per_second", MASK_DOWNLOAD},
+                                 {"limits.cpu_count", MASK_CPUS},
+                                 {"limits.memory_bytes", MASK_MEMORY}};
 
 static void merge_retention(Holdfast__V1__Retention *retention, const Holdfast__V1__Retention *body,
                             unsigned bits)
@@ -245,6 +258,21 @@ static void merge_retention(Holdfast__V1__Retention *retention, const Holdfast__
     retention->keep_for = (bits & MASK_KEEP_FOR) != 0 ? body->keep_for : retention->keep_for;
 }
 
+static void merge_limits(Holdfast__V1__ResourceLimits *limits,
+                         const Holdfast__V1__ResourceLimits *body, unsigned bits)
+{
+    static const Holdfast__V1__ResourceLimits NONE = HOLDFAST__V1__RESOURCE_LIMITS__INIT;
+    body = body != NULL ? body : &NONE;
+    if ((bits & MASK_UPLOAD) != 0) {
+        limits->upload_bytes_per_second = body->upload_bytes_per_second;
+    }
+    if ((bits & MASK_DOWNLOAD) != 0) {
+        limits->download_bytes_per_second = body->download_bytes_per_second;
+    }
+    limits->cpu_count = (bits & MASK_CPUS) != 0 ? body->cpu_count : limits->cpu_count;
+    limits->memory_bytes = (bits & MASK_MEMORY) != 0 ? body->memory_bytes : limits->memory_bytes;
+}
+
 static void merge(Holdfast__V1__Policy *policy, const Holdfast__V1__Policy *body, unsigned bits)
 {
     policy->schedule = (bits & MASK_SCHEDULE) != 0 ? body->schedule : policy->schedule;
@@ -255,6 +283,7 @@ static void merge(Holdfast__V1__Policy *policy, const Holdfast__V1__Policy *body
         (bits & MASK_FULL_READ) != 0 ? body->full_read_every : policy->full_read_every;
     policy->stagger = (bits & MASK_STAGGER) != 0 ? body->stagger : policy->stagger;
     merge_retention(policy->retention, body->retention, bits);
+    merge_limits(policy->limits, body->limits, bits);
 }
 
 typedef struct PolicyChange {
@@ -277,6 +306,10 @@ static Status change_policy(Service *service, ServiceCall *call, const PolicyCha
     ProtobufCMessage *message = NULL;
     RETURN_IF_ERROR(service_answer_one(call, &current, DESCRIPTOR, &message, error));
     Holdfast__V1__Policy *policy = (Holdfast__V1__Policy *)message;
+    if (policy->limits == NULL) {
+        policy->limits =
+            (void *)message_new(call->arena, &holdfast__v1__resource_limits__descriptor);
+    }
     merge(policy, change->body, change->bits);
     StorePolicy row = {.id = store_value(&current, 0, "id"),
                        .database_id = store_value(&current, 0, "database_id")};

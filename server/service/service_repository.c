@@ -8,6 +8,7 @@
 #include "common/text.h"
 #include "repository/repository.h"
 #include "server/service/repository_cache.h"
+#include "server/service/resource_limits.h"
 #include "server/store/store_credential.h"
 #include "server/store/store_event.h"
 #include "server/store/store_repository.h"
@@ -288,6 +289,7 @@ Status service_create_repository(Service *service, ServiceCall *call,
     RETURN_IF_ERROR(check_body("repository", body, error));
     RETURN_IF_ERROR(check_name("repository.name", body->name, error));
     RETURN_IF_ERROR(check_key_location("repository.key_file", body->key_file, error));
+    RETURN_IF_ERROR(bandwidth_limits_check("repository.limits", body->limits, error));
     RETURN_IF_ERROR(take_options(service, call, body, &address, &store_secret, &options, error));
     RETURN_IF_ERROR(check_free(service, call, body->name, error));
     RETURN_IF_ERROR(make_repository(service, call, request, &options, &repository, error));
@@ -303,7 +305,8 @@ Status service_create_repository(Service *service, ServiceCall *call,
                            .repository_id = repository_id(repository),
                            .etag = etag,
                            .object_store = address.object_store,
-                           .credential_id = address.credential_id};
+                           .credential_id = address.credential_id,
+                           .limits = limits_to_json(call->arena, (const void *)body->limits)};
     CLEANUP(store_rollback) StoreTransaction *transaction = NULL;
     RETURN_IF_ERROR(store_begin(service->store, &transaction, error));
     RETURN_IF_ERROR(store_repository_add(transaction, call->arena, &row, error));

@@ -2,6 +2,7 @@
 #include "common/file.h"
 #include "common/message_json.h"
 #include "common/text.h"
+#include "server/service/resource_limits.h"
 #include "server/service/service_database.h"
 #include "server/store/store_backup.h"
 #include "server/store/store_restore.h"
@@ -234,6 +235,7 @@ Status service_create_restore(Service *service, ServiceCall *call, const Protobu
 {
     const Holdfast__V1__CreateRestoreRequest *request = (const void *)message;
     RETURN_IF_ERROR(check_request(request, error));
+    RETURN_IF_ERROR(resource_limits_check("limits", request->limits, error));
     const char *directory = without_slashes(call->arena, request->directory);
     CLEANUP(store_rollback) StoreTransaction *transaction = NULL;
     RETURN_IF_ERROR(store_begin(service->store, &transaction, error));
@@ -257,7 +259,8 @@ Status service_create_restore(Service *service, ServiceCall *call, const Protobu
                         .backup_id = backup_id,
                         .mode = is_server ? "server" : "directory",
                         .directory = directory,
-                        .first_port = request->first_port};
+                        .first_port = request->first_port,
+                        .limits = limits_to_json(call->arena, (const void *)request->limits)};
     RETURN_IF_ERROR(store_restore_add(transaction, call->arena, &row, shards, shard_count,
                                       store_value(&backup, 0, "database"), error));
     ProtobufCMessage *response = NULL;

@@ -9,30 +9,30 @@
 
 #include <assert.h>
 
-#define VIEW                                                                                              \
-    "SELECT b.id, d.name AS database, r.name AS repository, coalesce(p.name, '') AS policy, "             \
-    "b.trigger, b.state, b.slot_at, b.created_at, b.started_at, b.finished_at, b.checkpoint_at, "         \
-    "b.checkpoint_skew, b.reason, b.message, b.note, b.held_at IS NOT NULL AS is_held, b.held_at, "       \
-    "b.hold_note, pin.is_pinned, CASE WHEN pin.is_pinned THEN b.pinned_until END AS pinned_until, "       \
-    "CASE WHEN pin.is_pinned THEN b.pin_note ELSE '' END AS pin_note, s.shard_count, s.committed_count, " \
-    "s.failed_count, s.size_bytes, s.new_bytes, s.stored_bytes, s.received_bytes, s.generation, "         \
-    "CASE WHEN b.state = 'succeeded' THEN 1 ELSE s.progress END AS progress, "                            \
-    "b.created_at AS page_key_1, b.id AS page_key_2 "                                                     \
-    "FROM backups b JOIN databases d ON d.id = b.database_id "                                            \
-    "JOIN repositories r ON r.id = b.repository_id LEFT JOIN policies p ON p.id = b.policy_id "           \
-    "CROSS JOIN LATERAL (SELECT " STORE_BACKUP_PINNED " AS is_pinned) pin "                               \
-    "LEFT JOIN LATERAL (SELECT count(*)::int AS shard_count, "                                            \
-    "(count(*) FILTER (WHERE sb.state = 'committed'))::int AS committed_count, "                          \
-    "(count(*) FILTER (WHERE sb.state = 'failed'))::int AS failed_count, "                                \
-    "(sum(sb.size_bytes) FILTER (WHERE sb.state = 'committed'))::bigint AS size_bytes, "                  \
-    "(sum(sb.new_bytes) FILTER (WHERE sb.state = 'committed'))::bigint AS new_bytes, "                    \
-    "(sum(sb.stored_bytes) FILTER (WHERE sb.state = 'committed'))::bigint AS stored_bytes, "              \
-    "sum(CASE WHEN sb.state = 'committed' THEN sb.received_bytes ELSE "                                   \
-    "coalesce(a.received_bytes, 0) END)::bigint AS received_bytes, "                                      \
-    "coalesce(max(sb.generation), 0) AS generation, "                                                     \
-    "coalesce(avg(" STORE_SHARD_PROGRESS(                                                                 \
-        "sb", "a") "), 0)::double precision AS progress "                                                 \
-                   "FROM shard_backups sb " STORE_CURRENT_ATTEMPT(                                        \
+#define VIEW                                                                                                  \
+    "SELECT b.id, d.name AS database, r.name AS repository, coalesce(p.name, '') AS policy, "                 \
+    "b.trigger, b.state, b.slot_at, b.created_at, b.started_at, b.finished_at, b.checkpoint_at, "             \
+    "b.checkpoint_skew, b.reason, b.message, b.note, b.limits, b.held_at IS NOT NULL AS is_held, b.held_at, " \
+    "b.hold_note, pin.is_pinned, CASE WHEN pin.is_pinned THEN b.pinned_until END AS pinned_until, "           \
+    "CASE WHEN pin.is_pinned THEN b.pin_note ELSE '' END AS pin_note, s.shard_count, s.committed_count, "     \
+    "s.failed_count, s.size_bytes, s.new_bytes, s.stored_bytes, s.received_bytes, s.generation, "             \
+    "CASE WHEN b.state = 'succeeded' THEN 1 ELSE s.progress END AS progress, "                                \
+    "b.created_at AS page_key_1, b.id AS page_key_2 "                                                         \
+    "FROM backups b JOIN databases d ON d.id = b.database_id "                                                \
+    "JOIN repositories r ON r.id = b.repository_id LEFT JOIN policies p ON p.id = b.policy_id "               \
+    "CROSS JOIN LATERAL (SELECT " STORE_BACKUP_PINNED " AS is_pinned) pin "                                   \
+    "LEFT JOIN LATERAL (SELECT count(*)::int AS shard_count, "                                                \
+    "(count(*) FILTER (WHERE sb.state = 'committed'))::int AS committed_count, "                              \
+    "(count(*) FILTER (WHERE sb.state = 'failed'))::int AS failed_count, "                                    \
+    "(sum(sb.size_bytes) FILTER (WHERE sb.state = 'committed'))::bigint AS size_bytes, "                      \
+    "(sum(sb.new_bytes) FILTER (WHERE sb.state = 'committed'))::bigint AS new_bytes, "                        \
+    "(sum(sb.stored_bytes) FILTER (WHERE sb.state = 'committed'))::bigint AS stored_bytes, "                  \
+    "sum(CASE WHEN sb.state = 'committed' THEN sb.received_bytes ELSE "                                       \
+    "coalesce(a.received_bytes, 0) END)::bigint AS received_bytes, "                                          \
+    "coalesce(max(sb.generation), 0) AS generation, "                                                         \
+    "coalesce(avg(" STORE_SHARD_PROGRESS(                                                                     \
+        "sb", "a") "), 0)::double precision AS progress "                                                     \
+                   "FROM shard_backups sb " STORE_CURRENT_ATTEMPT(                                            \
                        "sb", "a") "WHERE sb.backup_id = b.id) s ON true "
 
 // Newest first: what comes after a place has a smaller key.
@@ -145,12 +145,12 @@ Status store_backup_create(StoreTransaction *transaction, Arena *arena,
     RETURN_IF_ERROR(store_query(
         transaction, arena,
         "INSERT INTO backups (id, database_id, repository_id, policy_id, trigger, state, slot_at, "
-        "is_seed, note) VALUES ($1, $2, $3, $4, $5, 'pending', $6, $7, $8) "
+        "is_seed, note, limits) VALUES ($1, $2, $3, $4, $5, 'pending', $6, $7, $8, $9) "
         "ON CONFLICT DO NOTHING RETURNING id",
         STORE_PARAMETERS(id, request->database_id, request->repository_id, request->policy_id,
                          request->policy_id != NULL ? "policy" : "manual", request->slot_at,
                          request->is_seed ? "true" : "false",
-                         request->note != NULL ? request->note : ""),
+                         request->note != NULL ? request->note : "", request->limits),
         &rows, error));
     if (rows.count == 0) {
         return find_obstacle(transaction, arena, request, ret_outcome, ret_backup_id, error);

@@ -16,7 +16,8 @@ typedef struct StoreBackupRequest {
     const char *policy_id; // NULL: by hand
     const char *slot_at;   // the policy's slot, a timestamptz; NULL: by hand
     bool is_seed;
-    const char *note; // or NULL
+    const char *note;   // or NULL
+    const char *limits; // its own: JSON, or NULL
 } StoreBackupRequest;
 
 typedef enum StoreBackupOutcome {

@@ -7,7 +7,7 @@
     "p.keep_hourly AS \"retention.keep_hourly\", p.keep_daily AS \"retention.keep_daily\", "       \
     "p.keep_weekly AS \"retention.keep_weekly\", p.keep_monthly AS \"retention.keep_monthly\", "   \
     "p.keep_yearly AS \"retention.keep_yearly\", p.is_paused, "                                    \
-    "p.full_read_every, p.stagger, p.stagger_delay, "                                              \
+    "p.full_read_every, p.stagger, p.stagger_delay, p.limits, "                                    \
     "p.created_at, p.updated_at, p.etag, CASE WHEN NOT p.is_paused THEN pd.next_at END AS "        \
     "next_run_at, lb.created_at AS last_run_at, coalesce(lb.id::text, '') AS last_backup_id, "     \
     "d.name AS page_key_1, p.name AS page_key_2, p.database_id, "                                  \
@@ -72,14 +72,14 @@ Status store_policy_add(StoreTransaction *transaction, Arena *arena, const Store
     RETURN_IF_ERROR(store_query(
         transaction, arena,
         "INSERT INTO policies (id, database_id, name, schedule, time_zone, repository_id, "
-        "is_paused, etag, full_read_every, keep_last, keep_for, keep_hourly, keep_daily, keep_weekly, "
-        "keep_monthly, keep_yearly) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9::int, $10::int, "
-        "make_interval(secs => $11::double precision / 1000000), $12::int, $13::int, $14::int, "
-        "$15::int, $16::int) "
+        "is_paused, etag, limits, full_read_every, keep_last, keep_for, keep_hourly, keep_daily, "
+        "keep_weekly, keep_monthly, keep_yearly) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, "
+        "$10::int, $11::int, make_interval(secs => $12::double precision / 1000000), $13::int, "
+        "$14::int, $15::int, $16::int, $17::int) "
         "ON CONFLICT DO NOTHING RETURNING id",
         STORE_PARAMETERS(policy->id, policy->database_id, policy->name, policy->schedule,
                          policy->time_zone, policy->repository_id,
-                         policy->is_paused ? "true" : "false", policy->etag,
+                         policy->is_paused ? "true" : "false", policy->etag, policy->limits,
                          store_integer_parameter(arena, policy->full_read_every),
                          KEEP_PARAMETERS(arena, policy)),
         &rows, error));
@@ -98,15 +98,16 @@ Status store_policy_update(StoreTransaction *transaction, Arena *arena, const St
     RETURN_IF_ERROR(store_execute(
         transaction, arena,
         "UPDATE policies SET schedule = $2, time_zone = $3, repository_id = $4, is_paused = $5, "
-        "etag = $6, full_read_every = $7::int, keep_last = $8::int, "
-        "keep_for = make_interval(secs => $9::double precision / 1000000), "
-        "keep_hourly = $10::int, keep_daily = $11::int, keep_weekly = $12::int, "
-        "keep_monthly = $13::int, keep_yearly = $14::int, updated_at = now() WHERE id = $1",
+        "etag = $6, limits = $7, full_read_every = $8::int, keep_last = $9::int, "
+        "keep_for = make_interval(secs => $10::double precision / 1000000), "
+        "keep_hourly = $11::int, keep_daily = $12::int, keep_weekly = $13::int, "
+        "keep_monthly = $14::int, keep_yearly = $15::int, updated_at = now() WHERE id = $1",
         STORE_PARAMETERS(policy->id, policy->schedule, policy->time_zone, policy->repository_id,
-                         policy->is_paused ? "true" : "false", policy->etag,
+                         policy->is_paused ? "true" : "false", policy->etag, policy->limits,
                          store_integer_parameter(arena, policy->full_read_every),
                          KEEP_PARAMETERS(arena, policy)),
         error));
+    RETURN_IF_ERROR(store_notify(transaction, "sessions", error)); // of the limits
     RETURN_IF_ERROR(set_stagger(transaction, arena, policy, error));
     return is_due_kept ? STATUS_OK : set_due(transaction, arena, policy, error);
 }

@@ -12,7 +12,8 @@ typedef struct StorePolicy {
     int64_t stagger_us, stagger_delay_us; // the window, and the delay in it
     bool is_paused;
     int full_read_every;
-    int64_t next_us; // the next slot; not used when paused
+    const char *limits; // JSON, or NULL
+    int64_t next_us;    // the next slot; not used when paused
 } StorePolicy;
 
 // Both set policy_due too.

@@ -17,7 +17,7 @@
     "'')) END AS object_store"
 #define VIEW                                                                                       \
     "SELECT r.id, r.name, r.location, r.key_file, r.previous_key_file,"                            \
-    " r.key_fingerprint, r.created_at, r.etag,"                                                    \
+    " r.key_fingerprint, r.created_at, r.etag, r.limits,"                                          \
     " r.repository_id, " OBJECT_STORE ", r.name AS page_key_1,"                                    \
     " greatest(0, r.added_bytes + coalesce(" RUNNING_BYTES ", 0)::bigint - r.removed_bytes)"       \
     " AS stored_bytes FROM repositories r "
@@ -26,17 +26,17 @@ Status store_repository_add(StoreTransaction *transaction, Arena *arena,
                             const StoreRepository *repository, Error *error)
 {
     StoreRows rows;
-    RETURN_IF_ERROR(
-        store_query(transaction, arena,
-                    "INSERT INTO repositories (id, name, location, key_file, "
-                    "key_fingerprint, repository_id, etag, object_store, credential_id) "
-                    "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING "
-                    "RETURNING id",
-                    STORE_PARAMETERS(repository->id, repository->name, repository->location,
-                                     repository->key_file, repository->key_fingerprint,
-                                     repository->repository_id, repository->etag,
-                                     repository->object_store, repository->credential_id),
-                    &rows, error));
+    RETURN_IF_ERROR(store_query(
+        transaction, arena,
+        "INSERT INTO repositories (id, name, location, key_file, "
+        "key_fingerprint, repository_id, etag, object_store, credential_id, "
+        "limits) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING "
+        "RETURNING id",
+        STORE_PARAMETERS(repository->id, repository->name, repository->location,
+                         repository->key_file, repository->key_fingerprint,
+                         repository->repository_id, repository->etag, repository->object_store,
+                         repository->credential_id, repository->limits),
+        &rows, error));
     if (rows.count == 1) {
         return STATUS_OK;
     }

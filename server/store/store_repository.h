@@ -8,6 +8,7 @@ typedef struct StoreRepository {
     const char *id, *name, *location, *key_file, *key_fingerprint, *repository_id, *etag;
     const char *object_store;  // JSON, or NULL
     const char *credential_id; // or NULL
+    const char *limits;        // JSON, or NULL
 } StoreRepository;
 
 // Where a repository is and what opens the store: of the columns below, in a query whose

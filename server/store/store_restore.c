@@ -24,7 +24,7 @@
 
 #define VIEW                                                                                       \
     "SELECT r.id, d.name AS database, r.backup_id, r.mode, r.state, r.directory, r.first_port,"    \
-    " r.created_at, r.started_at, r.finished_at, r.reason, r.message,"                             \
+    " r.created_at, r.started_at, r.finished_at, r.reason, r.message, r.limits,"                   \
     " r.created_at AS page_key_1, r.id AS page_key_2, r.stop_requested_at, s.shards,"              \
     " CASE WHEN r.state IN ('succeeded', 'serving') THEN 1 ELSE coalesce(s.progress, 0) END"       \
     "  AS progress"                                                                                \
@@ -93,10 +93,11 @@ Status store_restore_add(StoreTransaction *transaction, Arena *arena, const Stor
 {
     RETURN_IF_ERROR(store_execute(
         transaction, arena,
-        "INSERT INTO restores (id, database_id, backup_id, mode, state, directory, first_port) "
-        "VALUES ($1, $2, $3, $4, 'pending', $5, $6::int)",
+        "INSERT INTO restores (id, database_id, backup_id, mode, state, directory, first_port, "
+        "limits) VALUES ($1, $2, $3, $4, 'pending', $5, $6::int, $7)",
         STORE_PARAMETERS(restore->id, restore->database_id, restore->backup_id, restore->mode,
-                         restore->directory, store_integer_parameter(arena, restore->first_port)),
+                         restore->directory, store_integer_parameter(arena, restore->first_port),
+                         restore->limits),
         error));
     for (size_t i = 0; i < shard_count; i++) {
         char id[UUID_TEXT_SIZE];

@@ -9,6 +9,7 @@ typedef struct StoreRestore {
     const char *mode; // "directory", "server"
     const char *directory;
     int first_port;
+    const char *limits; // JSON, or NULL
 } StoreRestore;
 typedef struct StoreRestoreShard {
     const char *shard_id, *shard_backup_id;

@@ -114,6 +114,7 @@ BODIES = {
     ("patch", "shards"): {"source": {"tls_mode": "prefer"}},
     ("patch", "policies"): {"retention": {"keep_last": 9}},
     ("patch", "credentials"): {"username": "holdfast"},
+    ("patch", "repositories"): {"limits": {"upload_bytes_per_second": 1 << 30}},
 }
 
 
@@ -181,6 +182,7 @@ def test_creating_and_deleting_answer_as_documented(filled):
         ),
         ("post", "/v1/databases/{database}/policies", {"name": "p2", "schedule": "@daily", "repository": "r2"}, 201),
         ("post", "/v1/databases/{database}/backups", {"repository": "r2"}, 201),
+        ("post", "/v1/backups/{backup}/limit", {"limits": {"cpu_count": 1}}, 200),
     ]
     names = {"database": "d2", "shard": "s2", "policy": "p2", "repository": "r2", "credential": "c2"}
     for method, path, body, status in steps:

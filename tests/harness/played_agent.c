@@ -34,6 +34,11 @@ static bool on_send(void *context, const Holdfast__V1__ServerMessage *message)
     if (status == STATUS_OK && agent->inbox_count < ARRAY_COUNT(agent->inbox)) {
         agent->inbox[agent->inbox_count++] = (Holdfast__V1__ServerMessage *)copy;
     }
+    if (status == STATUS_OK &&
+        message->message_case == HOLDFAST__V1__SERVER_MESSAGE__MESSAGE_LIMITS) {
+        agent->limits = *message->limits;
+        agent->is_limited = true;
+    }
     (void)pthread_cond_broadcast(&agent->received);
     (void)pthread_mutex_unlock(&agent->mutex);
     return status == STATUS_OK;
@@ -78,6 +83,7 @@ void fake_agent_connect(FakeAgent *agent)
     assert_null(agent->session);
     agent->inbox_count = 0;
     agent->is_finished = false;
+    agent->is_limited = false;
     assert_ok(agent_session_open(agent->fixture->sessions, on_send, on_finish, agent,
                                  &agent->session, &error),
               &error);

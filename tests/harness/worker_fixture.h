@@ -52,6 +52,8 @@ typedef struct FakeAgent {
     pthread_cond_t received;
     Holdfast__V1__ServerMessage *inbox[64];
     size_t inbox_count;
+    Holdfast__V1__ResourceLimits limits; // told last on this stream
+    bool is_limited;                     // it was told any
     bool is_finished;
     Holdfast__V1__BackupAssignment *backup;
     Holdfast__V1__RestoreAssignment *restore;

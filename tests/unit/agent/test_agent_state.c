@@ -4,6 +4,7 @@
 #include "agent/agent_state.h"
 #include "common/clock.h"
 #include "common/text.h"
+#include "repository/repository_limits.h"
 #include "tests/harness/harness.h"
 
 #include <pthread.h>
@@ -286,6 +287,43 @@ static void test_progress_carries_the_newest_numbers(void **test_state)
     agent_state_free(state);
 }
 
+static void receive_limits(AgentState *state, int64_t upload, int64_t memory)
+{
+    Holdfast__V1__ResourceLimits limits = HOLDFAST__V1__RESOURCE_LIMITS__INIT;
+    limits.upload_bytes_per_second = upload;
+    limits.cpu_count = 1;
+    limits.memory_bytes = memory;
+    ServerMessage message = HOLDFAST__V1__SERVER_MESSAGE__INIT;
+    message.message_case = HOLDFAST__V1__SERVER_MESSAGE__MESSAGE_LIMITS;
+    message.limits = &limits;
+    agent_state_receive(state, &message, clock_monotonic_ms());
+}
+
+static void *upload(void *context)
+{
+    atomic_bool is_stopping;
+    atomic_init(&is_stopping, false);
+    limits_wait_upload(agent_state_limits(context), 1000000, &is_stopping); // goes at once
+    limits_wait_upload(agent_state_limits(context), 1000000, &is_stopping);
+    return NULL;
+}
+
+static void test_limits_change_for_a_transfer_under_way(void **state_unused)
+{
+    (void)state_unused;
+    AgentState *state = agent_state_new(clock_monotonic_ms(), 0, 0);
+    pthread_t thread;
+    receive_limits(state, 1, 128 << 20);
+    assert_int_equal(agent_state_memory_bytes(state), 128 << 20);
+    assert_int_equal(pthread_create(&thread, NULL, upload, state), 0);
+    clock_sleep_ms(50);
+    receive_limits(state, 1, -1); // said again, and nonsense
+    assert_int_equal(agent_state_memory_bytes(state), 0);
+    receive_limits(state, 0, 0);
+    assert_int_equal(pthread_join(thread, NULL), 0); // at the old rate in eleven days
+    agent_state_free(state);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -299,6 +337,7 @@ int main(void)
         cmocka_unit_test(test_a_lifetime_ends_however_well_connected),
         cmocka_unit_test(test_a_failure_is_valid_utf8_whatever_a_program_said),
         cmocka_unit_test(test_progress_carries_the_newest_numbers),
+        cmocka_unit_test(test_limits_change_for_a_transfer_under_way),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "server/store/store_limits.h"
+
+// Who moves bytes now, on whose behalf and to where. A run's own limits replace its policy's.
+#define TRANSFERS                                                                                  \
+    "SELECT a.instance_id, b.id AS run_id, b.repository_id, true AS is_backup,"                    \
+    " coalesce(p.limits, '{}') || coalesce(b.limits, '{}') AS limits"                              \
+    " FROM attempts a JOIN shard_backups sb ON sb.id = a.shard_backup_id"                          \
+    " JOIN backups b ON b.id = sb.backup_id LEFT JOIN policies p ON p.id = b.policy_id"            \
+    " WHERE a.state = 'running'"                                                                   \
+    " UNION ALL SELECT rs.instance_id, t.id, b.repository_id, false, coalesce(t.limits, '{}')"     \
+    " FROM restores t JOIN restore_shards rs ON rs.restore_id = t.id"                              \
+    " JOIN backups b ON b.id = t.backup_id WHERE t.state IN ('pending', 'running')"                \
+    " AND rs.state IN ('pending', 'running') AND rs.instance_id IS NOT NULL"
+// Backups use both directions, restores read only.
+#define COUNTED                                                                                    \
+    "SELECT instance_id, repository_id, limits,"                                                   \
+    " count(*) FILTER (WHERE is_backup) OVER run AS run_uploads,"                                  \
+    " count(*) OVER run AS run_downloads,"                                                         \
+    " count(*) FILTER (WHERE is_backup) OVER repository AS repository_uploads,"                    \
+    " count(*) OVER repository AS repository_downloads,"                                           \
+    " count(*) FILTER (WHERE is_backup) OVER () AS fleet_uploads,"                                 \
+    " count(*) OVER () AS fleet_downloads"                                                         \
+    " FROM transfers"                                                                              \
+    " WINDOW run AS (PARTITION BY run_id), repository AS (PARTITION BY repository_id)"
+
+static void fill_caps(const StoreRows *rows, int row, InstanceLimits *limits)
+{
+    limits->upload[LIMIT_OF_RUN] =
+        (BandwidthCap){.bytes_per_second = store_integer(rows, row, "run_upload", 0),
+                       .user_count = store_integer(rows, row, "run_uploads", 0)};
+    limits->download[LIMIT_OF_RUN] =
+        (BandwidthCap){.bytes_per_second = store_integer(rows, row, "run_download", 0),
+                       .user_count = store_integer(rows, row, "run_downloads", 0)};
+    limits->upload[LIMIT_OF_REPOSITORY] =
+        (BandwidthCap){.bytes_per_second = store_integer(rows, row, "repository_upload", 0),
+                       .user_count = store_integer(rows, row, "repository_uploads", 0)};
+    limits->download[LIMIT_OF_REPOSITORY] =
+        (BandwidthCap){.bytes_per_second = store_integer(rows, row, "repository_download", 0),
+                       .user_count = store_integer(rows, row, "repository_downloads", 0)};
+    limits->upload[LIMIT_OF_FLEET].user_count = store_integer(rows, row, "fleet_uploads", 0);
+    limits->download[LIMIT_OF_FLEET].user_count = store_integer(rows, row, "fleet_downloads", 0);
+}
+
+Status store_instance_limits(StoreTransaction *transaction, Arena *arena, const char *instance_ids,
+                             InstanceLimits **ret_limits, size_t *ret_count, Error *error)
+{
+    StoreRows rows;
+    RETURN_IF_ERROR(
+        store_query(transaction, arena,
+                    "WITH transfers AS (" TRANSFERS "), counted AS (" COUNTED ") SELECT c.*,"
+                    " (c.limits ->> 'upload_bytes_per_second')::bigint AS run_upload,"
+                    " (c.limits ->> 'download_bytes_per_second')::bigint AS run_download,"
+                    " (c.limits ->> 'cpu_count')::bigint AS cpu_count,"
+                    " (c.limits ->> 'memory_bytes')::bigint AS memory_bytes,"
+                    " (r.limits ->> 'upload_bytes_per_second')::bigint AS repository_upload,"
+                    " (r.limits ->> 'download_bytes_per_second')::bigint AS repository_download"
+                    " FROM counted c JOIN repositories r ON r.id = c.repository_id"
+                    " WHERE c.instance_id = ANY($1::uuid[])",
+                    STORE_PARAMETERS(instance_ids), &rows, error));
+    InstanceLimits *list = arena_alloc_array(arena, (size_t)rows.count + 1, sizeof(*list));
+    for (int i = 0; i < rows.count; i++) {
+        list[i] = (InstanceLimits){.instance_id = store_value(&rows, i, "instance_id"),
+                                   .cpu_count = (int)store_integer(&rows, i, "cpu_count", 0),
+                                   .memory_bytes = store_integer(&rows, i, "memory_bytes", 0)};
+        fill_caps(&rows, i, &list[i]);
+    }
+    *ret_limits = list;
+    *ret_count = (size_t)rows.count;
+    return STATUS_OK;
+}
+
+// Whoever speaks with agents tells them soon.
+static Status limit(StoreTransaction *transaction, Arena *arena, const char *sql, const char *id,
+                    const char *limits, Error *error)
+{
+    RETURN_IF_ERROR(store_execute(transaction, arena, sql, STORE_PARAMETERS(id, limits), error));
+    return store_notify(transaction, "sessions", error);
+}
+
+Status store_limit_repository(StoreTransaction *transaction, Arena *arena, const char *id,
+                              const char *limits, const char *etag, Error *error)
+{
+    RETURN_IF_ERROR(store_execute(transaction, arena,
+                                  "UPDATE repositories SET etag = $2 WHERE id = $1",
+                                  STORE_PARAMETERS(id, etag), error));
+    return limit(transaction, arena, "UPDATE repositories SET limits = $2 WHERE id = $1", id,
+                 limits, error);
+}
+
+Status store_limit_backup(StoreTransaction *transaction, Arena *arena, const char *id,
+                          const char *limits, Error *error)
+{
+    return limit(transaction, arena, "UPDATE backups SET limits = $2 WHERE id = $1", id, limits,
+                 error);
+}
+
+Status store_limit_restore(StoreTransaction *transaction, Arena *arena, const char *id,
+                           const char *limits, Error *error)
+{
+    return limit(transaction, arena, "UPDATE restores SET limits = $2 WHERE id = $1", id, limits,
+                 error);
+}

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+// What instances may use: the limits that hold for each, and with how many others it shares them.
+#pragma once
+
+#include "server/store/store.h"
+
+typedef struct BandwidthCap {
+    int64_t bytes_per_second; // 0: none
+    int64_t user_count;       // who shares it
+} BandwidthCap;
+
+typedef enum LimitLevel {
+    LIMIT_OF_RUN, // the backup or restore
+    LIMIT_OF_REPOSITORY,
+    LIMIT_OF_FLEET, // its cap is not in the store
+    LIMIT_LEVEL_COUNT,
+} LimitLevel;
+
+typedef struct InstanceLimits {
+    const char *instance_id;
+    BandwidthCap upload[LIMIT_LEVEL_COUNT], download[LIMIT_LEVEL_COUNT];
+    int cpu_count;        // 0: no limit
+    int64_t memory_bytes; // 0: the default
+} InstanceLimits;
+
+// Of those of the list ("{uuid,uuid}") that are at work: running attempts, and shards of restores
+// that have an instance and are not done. The former share both directions, the latter downloads.
+Status store_instance_limits(StoreTransaction *transaction, Arena *arena, const char *instance_ids,
+                             InstanceLimits **ret_limits, size_t *ret_count, Error *error);
+
+// Replaces a repository's limits: JSON, or NULL for none. It must be locked.
+Status store_limit_repository(StoreTransaction *transaction, Arena *arena, const char *id,
+                              const char *limits, const char *etag, Error *error);
+// The same of a backup or restore, its own limits.
+Status store_limit_backup(StoreTransaction *transaction, Arena *arena, const char *id,
+                          const char *limits, Error *error);
+Status store_limit_restore(StoreTransaction *transaction, Arena *arena, const char *id,
+                           const char *limits, Error *error);

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+// What agents are told of limits, on a real PostgreSQL, with agents played by the test. If this
+// goes red, a limit does not reach who it is for, or two of them use it twice.
+#include "common/clock.h"
+#include "common/memory.h"
+#include "common/text.h"
+#include "tests/harness/harness.h"
+#include "tests/harness/worker_fixture.h"
+
+#include <pthread.h>
+
+#define MIB (INT64_C(1024) * 1024)
+#define WAIT_MS 15000
+#define WORKER_TEST(name)                                                                          \
+    cmocka_unit_test_setup_teardown(name, service_fixture_setup, service_fixture_teardown)
+
+static void call(WorkerFixture *fixture, const char *method, const char *request)
+{
+    (void)service_fixture_call(fixture->base, method, request);
+}
+
+// Waits until exactly this was told last.
+static Holdfast__V1__ResourceLimits assert_told(FakeAgent *agent, int64_t upload, int64_t download)
+{
+    int64_t deadline_ms = clock_monotonic_ms() + WAIT_MS;
+    Holdfast__V1__ResourceLimits limits;
+    bool is_told = false;
+    do {
+        (void)pthread_mutex_lock(&agent->mutex);
+        limits = agent->limits;
+        is_told = agent->is_limited && limits.upload_bytes_per_second == upload &&
+                  limits.download_bytes_per_second == download;
+        (void)pthread_mutex_unlock(&agent->mutex);
+        clock_sleep_ms(5);
+    } while (!is_told && clock_monotonic_ms() < deadline_ms);
+    if (!is_told) {
+        fail_msg("told %lld up, %lld down at last, not %lld and %lld",
+                 (long long)limits.upload_bytes_per_second,
+                 (long long)limits.download_bytes_per_second, (long long)upload,
+                 (long long)download);
+    }
+    return limits;
+}
+
+static void test_shards_share_what_their_run_may_use(void **state)
+{
+    WorkerFixture *fixture = worker_fixture_new(*state, 2);
+    worker_fixture_start(fixture);
+    call(fixture, "CreatePolicy",
+         "{\"database\":\"shop\",\"policy\":{\"name\":\"nightly\",\"repository\":\"main\","
+         "\"schedule\":\"0 0 1 1 *\",\"limits\":{\"upload_bytes_per_second\":8388608,"
+         "\"download_bytes_per_second\":4194304,\"memory_bytes\":134217728}}}");
+    CLEANUP_FREE char *due = service_fixture_sql(
+        fixture->base, "UPDATE policy_due SET next_at = now() - interval '1 s'; SELECT 1");
+    FakeAgent *first = fake_agent_assigned(fixture);
+    FakeAgent *second = fake_agent_assigned(fixture);
+    Holdfast__V1__ResourceLimits limits = assert_told(first, 4 * MIB, 2 * MIB);
+    assert_int_equal(limits.memory_bytes, 128 * MIB);
+    // The policy is changed while its backup runs.
+    call(fixture, "UpdatePolicy",
+         "{\"policy\":{\"database\":\"shop\",\"name\":\"nightly\",\"limits\":"
+         "{\"upload_bytes_per_second\":2097152,\"cpu_count\":3}},\"update_mask\":"
+         "\"limits.upload_bytes_per_second,limits.cpu_count\"}");
+    limits = assert_told(first, MIB, 2 * MIB);
+    assert_int_equal(limits.cpu_count, 3);
+    (void)assert_told(second, MIB, 2 * MIB);
+    // The run's own limits replace those of the policy, one by one.
+    CLEANUP_FREE char *id = service_fixture_sql(fixture->base, "SELECT id FROM backups");
+    CLEANUP_FREE char *own =
+        string_format("{\"backup\":\"%s\",\"limits\":{\"download_bytes_per_second\":1048576}}", id);
+    call(fixture, "LimitBackup", own);
+    limits = assert_told(first, MIB, MIB / 2);
+    assert_int_equal(limits.cpu_count, 3);
+    (void)assert_told(second, MIB, MIB / 2);
+    // The repository's are smaller for a while.
+    call(fixture, "UpdateRepository",
+         "{\"repository\":{\"name\":\"main\",\"limits\":{\"upload_bytes_per_second\":262144}},"
+         "\"update_mask\":\"limits\"}");
+    (void)assert_told(first, 128 * 1024, MIB / 2);
+    (void)assert_told(second, 128 * 1024, MIB / 2);
+    call(fixture, "UpdateRepository",
+         "{\"repository\":{\"name\":\"main\"},\"update_mask\":\"limits\"}");
+    (void)assert_told(second, MIB, MIB / 2);
+    // One ends, and the other has all.
+    fake_agent_ready(first);
+    fake_agent_ready(second);
+    fake_agent_take_checkpoint(second, "0/1");
+    fake_agent_finish(first);
+    (void)assert_told(second, 2 * MIB, MIB);
+    fake_agent_free(first);
+    fake_agent_free(second);
+    worker_fixture_free(fixture);
+}
+
+// An agent that comes back may have missed a change; it is told again, also that there is none.
+static void test_an_agent_that_comes_back_is_told_again(void **state)
+{
+    WorkerFixture *fixture = worker_fixture_new(*state, 1);
+    Error error = {0};
+    worker_fixture_start(fixture);
+    CLEANUP_FREE char *id = worker_fixture_start_backup(fixture);
+    FakeAgent *agent = fake_agent_assigned(fixture);
+    fake_agent_disconnect(agent);
+    fake_agent_connect(agent);
+    assert_ok(fake_agent_join(agent, agent->session_token, agent->backup->attempt_id, &error),
+              &error);
+    (void)assert_told(agent, 0, 0);
+    fake_agent_disconnect(agent);
+    CLEANUP_FREE char *own =
+        string_format("{\"backup\":\"%s\",\"limits\":{\"upload_bytes_per_second\":65536}}", id);
+    call(fixture, "LimitBackup", own);
+    fake_agent_connect(agent);
+    assert_ok(fake_agent_join(agent, agent->session_token, agent->backup->attempt_id, &error),
+              &error);
+    (void)assert_told(agent, 64 * 1024, 0);
+    fake_agent_free(agent);
+    worker_fixture_free(fixture);
+}
+
+int main(void)
+{
+    scratch_postgres_drop_root();
+    const struct CMUnitTest tests[] = {
+        WORKER_TEST(test_shards_share_what_their_run_may_use),
+        WORKER_TEST(test_an_agent_that_comes_back_is_told_again),
+    };
+    return cmocka_run_group_tests(tests, service_fixture_group_setup,
+                                  service_fixture_group_teardown);
+}
