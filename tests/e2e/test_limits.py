@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Limits hold for what runs, and change while it runs. Red: a cap is only a number, or only holds for the next run.
+
+Nothing here is about how fast a machine is: a cap is so low that under it the run would take many minutes, and what
+could have gone through by now is counted.
+"""
+
+import os
+import time
+
+from demo import ledger, servers
+from holdfast_harness import cli
+
+MIB = 1 << 20
+CAP = 64 << 10  # bytes a second, the least there may be
+PACK = 16 * MIB  # goes at once
+
+
+def noisy_source(holdfast, engine, size):
+    """A source with so many bytes more that no compression makes smaller."""
+    source = holdfast.source(engine)
+    connection = source.connect_admin(ledger.DATABASE)
+    kind = "bytea" if engine == "postgresql" else "longblob"
+    with connection.cursor() as cursor:
+        cursor.execute(f"CREATE TABLE noise (id int PRIMARY KEY, bytes {kind} NOT NULL)")
+        for number in range(size // (MIB // 2)):
+            cursor.execute("INSERT INTO noise VALUES (%s, %s)", (number, os.urandom(MIB // 2)))
+    connection.close()
+    return source
+
+
+def publishing(holdfast, backup):
+    """Waits until its only shard stores something; since when it does, by our clock, at the latest."""
+
+    def is_storing(value):
+        assert value["shards"][0]["state"] in ("pending", "running"), value
+        return value["shards"][0].get("phase") == "publish" and holdfast.repository_bytes() > PACK // 2
+
+    holdfast.wait(f"/v1/backups/{backup}/shards", is_storing, 120)
+    return time.monotonic()
+
+
+def run(holdfast, *arguments):
+    done = cli(holdfast, *arguments)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_cap_holds_and_is_raised_under_way(holdfast):
+    source = noisy_source(holdfast, "postgresql", 80 * MIB)
+    holdfast.create_database("shop", "postgresql", [source])
+    policy = ["shop", "minutely", "--schedule", "* * * * *", "--repository", "main"]
+    run(holdfast, "policy", "create", *policy, "--upload-limit", "64KiB", "--memory", "64MiB", "--cpus", "1")
+    found = holdfast.wait("/v1/backups", lambda value: value["backups"], 90)["backups"][0]
+    run(holdfast, "policy", "pause", "shop", "minutely")
+    started = publishing(holdfast, found["id"])
+    # All but a pack or two waits for its turn.
+    time.sleep(5)
+    held = holdfast.repository_bytes()
+    possible = 2 * PACK + CAP * (time.monotonic() - started + 10)
+    assert held < possible, f"{held} bytes are there, {possible:.0f} are possible"
+    # A higher cap of the policy is for the run that is under way, and holds as well.
+    raised = time.monotonic()
+    run(holdfast, "policy", "update", "shop", "minutely", "--upload-limit", "8MiB")
+    done = holdfast.wait_backup(found["id"], 120)
+    took = time.monotonic() - raised
+    left = done["stored_bytes"] - possible
+    assert left > PACK, f"{done['stored_bytes']} bytes are too few to tell"
+    assert took > (left - 2 * PACK) / (8 * MIB)
+    assert took < left / CAP / 2, "the new cap did not arrive"
+    holdfast.verify_backup(done["id"], [source])
+
+
+def test_a_run_has_a_cap_of_its_own_and_can_be_canceled_under_it(holdfast):
+    source = noisy_source(holdfast, "mariadb", 48 * MIB)
+    holdfast.create_database("shop", "mariadb", [source])
+    backup = holdfast.start_backup("shop", limits={"upload_bytes_per_second": CAP})
+    publishing(holdfast, backup)
+    begun = time.monotonic()
+    run(holdfast, "backup", "cancel", backup)
+    holdfast.wait_backup(backup, 60, state="canceled")
+    assert time.monotonic() - begun < 60
+    holdfast.wait_clean()
+    backup = holdfast.start_backup("shop", limits={"upload_bytes_per_second": CAP})
+    publishing(holdfast, backup)
+    run(holdfast, "backup", "limit", backup, "--cpus", "1")
+    done = holdfast.wait_backup(backup, 120)
+    assert done["limits"]["upload_bytes_per_second"] == 0 and done["limits"]["cpu_count"] == 1
+    # A restore: held up under its cap, then not.
+    directory = os.path.join(holdfast.home, "restored")
+    servers.make_directory(directory)
+    restore = holdfast.post(
+        "/v1/restores",
+        {
+            "backup": backup,
+            "mode": "directory",
+            "directory": directory,
+            "limits": {"download_bytes_per_second": CAP},
+        },
+    )["id"]
+    holdfast.wait(f"/v1/restores/{restore}", lambda value: value["shards"][0]["done_bytes"] > 0, 60)
+    time.sleep(3)
+    assert holdfast.get(f"/v1/restores/{restore}")["state"] == "running"
+    run(holdfast, "restore", "limit", restore)
+    done = holdfast.wait(f"/v1/restores/{restore}", lambda value: value["state"] != "running", 60)
+    assert done["state"] == "succeeded", done
+
+
+def test_limits_that_are_wrong(holdfast):
+    source = holdfast.source("mariadb", start_writer=False)
+    holdfast.create_database("shop", "mariadb", [source])
+    policy = ["policy", "create", "shop", "p", "--schedule", "@daily", "--repository", "main"]
+    for option, value, words in (
+        ("--upload-limit", "1KiB", "64 KiB"),
+        ("--download-limit", "-1", "bytes"),
+        ("--upload-limit", "fast", "bytes"),
+        ("--memory", "1MiB", "64 MiB"),
+        ("--cpus", "-2", "one thread for each processor"),
+    ):
+        done = cli(holdfast, *policy, option, value)
+        assert done.returncode != 0 and words in done.stderr, (option, value, done.stderr)
+    done = cli(holdfast, "repository", "update", "main", "--upload-limit", "5")
+    assert done.returncode != 0 and "64 KiB" in done.stderr
+    run(holdfast, "repository", "update", "main", "--upload-limit", "20MiB")
+    assert "20.0 MiB" in run(holdfast, "repository", "show", "main")
