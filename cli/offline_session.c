@@ -1,22 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/offline_session.h"
 
-#include "common/clock.h"
 #include "common/file.h"
 #include "common/limits.h"
 #include "common/memory.h"
 #include "common/text.h"
 #include "storage/storage_drivers.h"
 
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
-
-#define DRAW_INTERVAL_MS 200
-
-// The only thing a signal handler may do.
-static volatile sig_atomic_t is_canceled;
 
 typedef struct OptionPlace {
     const char *name;
@@ -56,6 +48,7 @@ static Status parse_one(int argument_count, char **arguments, int *index, Offlin
         {"--to-key-file", &options->to_key_file},
         {"--scratch", &options->scratch},
         {"--sample", &options->sample},
+        {"--jobs", &options->jobs},
         {"--state", &options->state_file},
         {"--endpoint", &options->endpoint},
         {"--region", &options->region},
@@ -165,78 +158,6 @@ Status offline_open(const OfflineOptions *options, Repository **ret_repository, 
     RETURN_IF_ERROR(key_wrapper_open(options->key_file, &wrapper, error));
     RETURN_IF_ERROR(offline_open_storage(options, options->repository, &storage, error));
     return repository_open(storage, TAKE_PTR(wrapper), ret_repository, error);
-}
-
-static void cancel(int number)
-{
-    (void)number;
-    is_canceled = 1;
-}
-
-void offline_watch_signals(void)
-{
-    struct sigaction action = {.sa_handler = cancel, .sa_flags = SA_RESTART};
-    sigemptyset(&action.sa_mask);
-    (void)sigaction(SIGINT, &action, NULL);
-    (void)sigaction(SIGTERM, &action, NULL);
-}
-
-void offline_progress_begin(OfflineProgress *progress, const Cli *cli, const char *label)
-{
-    *progress = (OfflineProgress){
-        .label = label,
-        .is_shown =
-            !cli->is_json && isatty(STDERR_FILENO) == 1 && !text_equal(getenv("TERM"), "dumb"),
-        .started_ms = clock_monotonic_ms(),
-    };
-}
-
-static void draw(OfflineProgress *progress, int64_t done_bytes, int64_t total_bytes)
-{
-    enum { WIDTH = 24 };
-    CLEANUP(arena_freep) Arena *arena = arena_new();
-    char bar[WIDTH + 1];
-    double fraction = total_bytes > 0 ? (double)done_bytes / (double)total_bytes : 0;
-    double seconds = (double)(clock_monotonic_ms() - progress->started_ms) / 1000;
-    double rate = seconds > 0 ? (double)done_bytes / seconds : 0;
-    fraction = fraction > 1 ? 1 : fraction;
-    for (int i = 0; i < WIDTH; i++) {
-        bar[i] = i < (int)(fraction * WIDTH) ? '#' : '-';
-    }
-    bar[WIDTH] = '\0';
-    const char *left = "";
-    if (rate > 0 && total_bytes > done_bytes && seconds > 1) {
-        left = arena_format(arena, ", %s left",
-                            output_duration(arena, (double)(total_bytes - done_bytes) / rate));
-    }
-    (void)fprintf(stderr, "\r\x1b[K%s [%s] %3.0f%%  %s of %s, %s/s%s", progress->label, bar,
-                  fraction * 100, output_bytes(arena, done_bytes), output_bytes(arena, total_bytes),
-                  output_bytes(arena, (int64_t)rate), left);
-    (void)fflush(stderr);
-}
-
-static bool on_progress(void *context, int64_t done_bytes, int64_t total_bytes)
-{
-    OfflineProgress *progress = context;
-    int64_t now_ms = clock_monotonic_ms();
-    if (progress->is_shown && now_ms - progress->drawn_ms >= DRAW_INTERVAL_MS) {
-        progress->drawn_ms = now_ms;
-        draw(progress, done_bytes, total_bytes);
-    }
-    return is_canceled == 0;
-}
-
-Progress offline_progress_callback(OfflineProgress *progress)
-{
-    return (Progress){.on_progress = on_progress, .context = progress};
-}
-
-void offline_progress_end(OfflineProgress *progress)
-{
-    if (progress->is_shown && progress->drawn_ms != 0) {
-        (void)fputs("\r\x1b[K", stderr);
-        (void)fflush(stderr);
-    }
 }
 
 int offline_result(const Cli *cli, Status status, const Error *error)

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the commands that work on a repository itself share: their options, the opened repository, a
-// progress bar.
+// What the commands that work on a repository itself share: their options and the opened
+// repository.
 #pragma once
 
 #include "cli/cli_output.h"
+#include "cli/offline_progress.h"
 #include "repository/repository.h"
 
 #define OFFLINE_SHARD_COUNT_MAX 64
@@ -22,6 +23,7 @@ typedef struct OfflineOptions {
     const char *to, *to_key_file; // another repository
     const char *scratch;
     const char *sample, *state_file;
+    const char *jobs;
     const char *words[OFFLINE_WORD_COUNT_MAX]; // what is no option
     size_t word_count;
     const char *shards[OFFLINE_SHARD_COUNT_MAX]; // names or ids; none: all
@@ -43,17 +45,6 @@ Status offline_open_storage(const OfflineOptions *options, const char *location,
 Status offline_need(const char *value, const char *option, Error *error);
 // Needs the location and the key file.
 Status offline_open(const OfflineOptions *options, Repository **ret_repository, Error *error);
-
-// A line on standard error that is drawn again in place, on a terminal. SIGINT and SIGTERM cancel.
-typedef struct OfflineProgress {
-    const char *label;
-    bool is_shown;
-    int64_t started_ms, drawn_ms;
-} OfflineProgress;
-void offline_progress_begin(OfflineProgress *progress, const Cli *cli, const char *label);
-Progress offline_progress_callback(OfflineProgress *progress);
-void offline_progress_end(OfflineProgress *progress);
-void offline_watch_signals(void);
 
 // Prints a failure and gives the exit code.
 int offline_result(const Cli *cli, Status status, const Error *error);

@@ -126,4 +126,6 @@ const CommandOption OFFLINE_RESTORE[] = {
     {"backup", VALUE_TEXT, "ID", NULL, "this backup; default latest, the newest complete one", NULL,
      false},
     {"shard", VALUE_LIST, "NAME", NULL, "only this shard", NULL, false},
+    {"jobs", VALUE_INTEGER, "N", NULL,
+     "so many shards at a time, 1 to 8; default the number of processors", NULL, false},
     NO_MORE};

@@ -175,6 +175,58 @@ static void test_one_shard_goes_to_the_target_itself(void **state)
     assert_string_equal(json_get_text(shard, "restore_hint", ""), "start it");
 }
 
+// Of six shards, two of them damaged, in ways that are found before and while they are restored.
+static void test_a_shard_s_damage_is_its_own(void **state)
+{
+    Offline *offline = *state;
+    Fixture *fixture = offline->fixture;
+    enum { COUNT = 6, NO_MANIFEST = 1, BAD_PACK = 4 };
+    SetShard shards[COUNT] = {0};
+    BackupSet set = {.backup_id = "0197c000-0000-7000-8000-0000000000b3",
+                     .database_id = DATABASE_ID,
+                     .database_name = "shop",
+                     .engine = "mariadb",
+                     .created_us = 3000000,
+                     .is_complete = true,
+                     .shards = shards,
+                     .shard_count = COUNT};
+    for (int i = 0; i < COUNT; i++) {
+        Manifest *manifest = NULL;
+        SetShard *shard = &shards[i];
+        snprintf(shard->shard_id, sizeof(shard->shard_id), "0197a000-0000-7000-8000-0000000000c%d",
+                 i);
+        shard->shard_name = arena_format(fixture->arena, "s%d", i);
+        assert_ok(fixture, fixture_publish_shard(fixture, shard->shard_id, NULL, &manifest));
+        shard->checkpoint = manifest->checkpoint;
+        snprintf(shard->manifest_id, sizeof(shard->manifest_id), "%s", manifest->id);
+        snprintf(shard->manifest_digest, sizeof(shard->manifest_digest), "%s", manifest->digest);
+    }
+    assert_ok(fixture, backup_set_write(fixture->repository, &fixture->key, &set, &fixture->error));
+    const char *prefix =
+        arena_format(fixture->arena, "shards/%s/manifests/", shards[NO_MANIFEST].shard_id);
+    assert_ok(fixture,
+              storage_remove(fixture->storage, object_key(fixture, prefix, 0), &fixture->error));
+    prefix = arena_format(fixture->arena, "shards/%s/packs/", shards[BAD_PACK].shard_id);
+    object_flip(fixture, object_key(fixture, prefix, 0), 5000);
+    for (const char *jobs = "1"; jobs != NULL; jobs = strcmp(jobs, "1") == 0 ? "4" : NULL) {
+        const char *target = arena_format(fixture->arena, "%s-%s", offline->target, jobs);
+        assert_int_equal(RUN("restore", "--offline", "--target", target, "--jobs", jobs), 10);
+        assert_says(offline, "shard 's1'");
+        assert_says(offline, "shard 's4'");
+        for (int i = 0; i < COUNT; i++) {
+            const char *directory = arena_format(fixture->arena, "%s/s%d", target, i);
+            if (i == NO_MANIFEST || i == BAD_PACK) {
+                assert_int_not_equal(access(directory, F_OK), 0);
+            } else {
+                assert_says(offline, directory);
+                assert_string_equal(tree_digest(fixture, directory), offline->digest);
+            }
+        }
+    }
+    assert_int_equal(RUN("restore", "--offline", "--target", offline->target, "--jobs", "9"), 2);
+    assert_says(offline, "--jobs is 1 to 8");
+}
+
 static void test_what_is_not_there_is_told(void **state)
 {
     Offline *offline = *state;
@@ -399,17 +451,12 @@ int main(void)
 {
 #define TEST(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
     const struct CMUnitTest tests[] = {
-        TEST(test_a_whole_backup_is_restored),
-        TEST(test_one_shard_goes_to_the_target_itself),
-        TEST(test_what_is_not_there_is_told),
-        TEST(test_listing_and_showing),
-        TEST(test_showing_more),
-        TEST(test_comparing_two_backups),
-        TEST(test_copying_to_another_repository),
-        TEST(test_rotating_the_wrapping_key),
-        TEST(test_destroying_a_database_s_keys),
-        TEST(test_a_check_goes_on_where_it_was),
-        TEST(test_the_check_finds_damage),
+        TEST(test_a_whole_backup_is_restored),   TEST(test_one_shard_goes_to_the_target_itself),
+        TEST(test_a_shard_s_damage_is_its_own),  TEST(test_what_is_not_there_is_told),
+        TEST(test_listing_and_showing),          TEST(test_showing_more),
+        TEST(test_comparing_two_backups),        TEST(test_copying_to_another_repository),
+        TEST(test_rotating_the_wrapping_key),    TEST(test_destroying_a_database_s_keys),
+        TEST(test_a_check_goes_on_where_it_was), TEST(test_the_check_finds_damage),
         TEST(test_making_a_repository),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
