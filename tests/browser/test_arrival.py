@@ -38,6 +38,7 @@ def test_an_empty_fleet_says_what_to_do(page):
     page.screenshot("empty-fleet")
     for path, words in [
         ("backups", "No backup yet"),
+        ("repositories", "No repository yet"),
         ("restores", "Nothing was restored yet"),
         ("instances", "No instance is running"),
     ]:
@@ -57,6 +58,8 @@ def test_places_that_do_not_exist(page):
     page.screenshot("database-missing")
     page.go("backups/nothing")
     page.see("role=alert")
+    page.go("repositories/nothing")
+    page.see("role=alert >> text=/there is no repository 'nothing'/i")
 
 
 def test_the_files_are_served_strictly(holdfast):

@@ -103,6 +103,62 @@ def test_a_backup_is_explained(fleet, page):
     assert page.count(".waterfall .row:not(.axis)") == 1
 
 
+def test_a_backup_says_what_was_read_and_why(fleet, page):
+    page.go(f"backups/{fleet.first_backup}")
+    page.see("text=/A seed: there was no parent/")
+    last = fleet.get("/v1/databases/shop")["last_backup_id"]
+    page.go(f"backups/{last}")
+    page.see("text=/only what the recorder of writes had noted/")
+    shards = fleet.get(f"/v1/backups/{last}/shards")["shards"]
+    read, size = (sum(int(shard[amount]) for shard in shards) for amount in ("read_bytes", "size_bytes"))
+    assert 0 < read < size
+    assert f"{round(100 * read / size)} %" in page.text("dl.amounts div:has(dt:text-is('Read to publish'))")
+    fleet.call("PATCH", "/v1/databases/shop", {"reads_everything": True})
+    full = fleet.start_backup("shop")
+    page.go(f"backups/{full}")
+    page.see("text=/A full read: everything but holes was read/", seconds=60)
+    page.screenshot("backup-full-read-light")
+    fleet.call("PATCH", "/v1/databases/shop", {"reads_everything": False})
+    fleet.wait_backup(full)
+
+
+def test_a_repository_says_what_it_holds(fleet, page):
+    page.go("repositories")
+    page.see("tbody tr >> text=file://")
+    page.click("role=link[name=main]")
+    page.see("role=heading[name=main]")
+    page.evaluate(MARK)
+    holds = fleet.get("/v1/repositories/main/databases")["databases"]
+    names = [database["database"] for database in holds]
+    assert names == sorted(names) and {"ledger", "shop"} <= set(names)
+    rows = "section:has(h2:text-is('Databases')) tbody tr"
+    for number, database in enumerate(holds):
+        row = page.text(f"{rows} >> nth={number}")
+        assert row.startswith(f"{database['database']} {database['backup_count']} "), row
+    repository = fleet.get("/v1/repositories/main")
+    ratio = sum(int(database["size_bytes"]) for database in holds) / int(repository["stored_bytes"])
+    assert f"{ratio:.1f} : 1" in page.text(".figures")
+    assert repository["key_fingerprint"] in page.text("dl.facts")
+    page.see("canvas")
+
+    # What is kept by hand is counted, found and, on the backup's page, let go.
+    fleet.post(f"/v1/backups/{fleet.first_backup}/hold", {"note": "case 18"})
+    page.see(f"{rows} >> text='1 on legal hold'", seconds=20)
+    page.click("role=checkbox[name=/only pinned/]")
+    assert page.count(BACKUPS) == 1
+    page.evaluate("window.scrollTo(0, 0)")
+    page.screenshot("repository-kept-light")
+    assert_not_reloaded(page)
+    page.click(f"{BACKUPS} >> role=link >> nth=0")
+    page.click("role=button[name='End hold']")
+    page.click("role=button[name='End the hold']")
+    page.see_gone(".badge >> text='legal hold'")
+    page.click("role=link[name=main]")
+    page.see("role=heading[name=main]")
+    page.click("role=checkbox[name=/only pinned/]")
+    page.see("text=No backup is kept by hand")
+
+
 def test_a_policy_says_what_it_keeps(fleet, page, open_page):
     page.go("databases/shop")
     page.click("role=button[name='What it keeps']")

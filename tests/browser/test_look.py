@@ -41,6 +41,8 @@ def places(fleet):
         "backups": ("backups", "Backups", "tbody tr"),
         "backup": (f"backups/{shop}", "Backup of shop", ".bar"),
         "shard": (f"backups/{shop}/0", "Backup of shop", "dl.wide"),
+        "repositories": ("repositories", "Repositories", "tbody tr"),
+        "repository": ("repositories/main", "main", "canvas"),
         "restores": ("restores", "Restores", ".card"),
         "instances": ("instances", "Instances", ".card"),
         "activity": ("activity", "Activity", "ol.events li"),
@@ -87,7 +89,7 @@ def test_by_keyboard_alone(fleet, page):
     page.see("article")
     page.press("Tab")
     order = [page.focused()]
-    for _ in range(7):
+    for _ in range(8):
         page.press("Tab")
         order.append(page.focused())
     assert order == [
@@ -95,6 +97,7 @@ def test_by_keyboard_alone(fleet, page):
         "Holdfast",
         "Fleet",
         "Backups",
+        "Repositories",
         "Restores",
         "Instances",
         "Activity",

@@ -9,6 +9,7 @@ import { BackupsPage } from "./pages/backups";
 import { DatabasePage } from "./pages/database";
 import { FleetPage } from "./pages/fleet";
 import { InstancesPage } from "./pages/instances";
+import { RepositoriesPage, RepositoryPage } from "./pages/repositories";
 import { RestorePage, RestoresPage } from "./pages/restores";
 import { SignInPage } from "./pages/sign_in";
 import { useRoute } from "./ui/hooks";
@@ -18,6 +19,7 @@ const THEME_KEY = "holdfast-theme";
 const NAVIGATION = [
   ["fleet", "Fleet"],
   ["backups", "Backups"],
+  ["repositories", "Repositories"],
   ["restores", "Restores"],
   ["instances", "Instances"],
   ["activity", "Activity"],
@@ -58,6 +60,8 @@ function Page(props: { route: string[] }) {
       return second ? <DatabasePage name={second} /> : <FleetPage />;
     case "backups":
       return second ? <BackupPage id={second} shard={third} /> : <BackupsPage />;
+    case "repositories":
+      return second ? <RepositoryPage name={second} /> : <RepositoriesPage />;
     case "restores":
       return second ? <RestorePage id={second} /> : <RestoresPage />;
     case "instances":

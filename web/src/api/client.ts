@@ -14,6 +14,8 @@ export type Instance = Schemas["Instance"];
 export type Event = Schemas["Event"];
 export type RetentionVerdict = Schemas["RetentionVerdict"];
 export type Repository = Schemas["Repository"];
+export type RepositoryDatabase = Schemas["RepositoryDatabase"];
+export type ObjectStore = Schemas["ObjectStore"];
 
 const TOKEN_KEY = "holdfast-token";
 

@@ -2,6 +2,7 @@
 // One backup: its shards, live, and what each of them did when.
 import { useState } from "preact/hooks";
 import { get, getAll, post, Problem, remove, type Backup, type Event, type ShardBackup } from "../api/client";
+import { Amounts } from "../ui/amounts";
 import { EventList } from "../ui/event_list";
 import { absolute, bytes, duration, sentence, words } from "../ui/format";
 import { useLive, usePageTitle } from "../ui/hooks";
@@ -57,22 +58,6 @@ function ShardDetail(props: { shard: ShardBackup }) {
         <div>
           <dt>Engine</dt>
           <dd>{shard.engine_version || "–"}</dd>
-        </div>
-        <div>
-          <dt>Size</dt>
-          <dd>{bytes(shard.size_bytes)}</dd>
-        </div>
-        <div>
-          <dt>New against the parent</dt>
-          <dd>{bytes(shard.new_bytes)}</dd>
-        </div>
-        <div>
-          <dt>Stored</dt>
-          <dd>{bytes(shard.stored_bytes)}</dd>
-        </div>
-        <div>
-          <dt>Sent by the source</dt>
-          <dd>{bytes(shard.received_bytes)}</dd>
         </div>
         <div>
           <dt>Pages verified</dt>
@@ -187,6 +172,8 @@ export function BackupPage(props: { id: string; shard: string | undefined }) {
         <Kept backup={backup} />
         <span class="muted">
           <Time at={backup.created_at} /> · {backup.policy ? `policy ${backup.policy}` : backup.trigger}
+          {" · to "}
+          <Link to={`repositories/${encodeURIComponent(backup.repository)}`}>{backup.repository}</Link>
           {backup.note && ` · ${backup.note}`}
         </span>
         <div class="actions">
@@ -233,12 +220,14 @@ export function BackupPage(props: { id: string; shard: string | undefined }) {
         <Figure label="Stored" hint="What this backup added to the repository">
           {bytes(backup.stored_bytes || undefined)}
         </Figure>
-        <Figure label="Sent by sources">{bytes(backup.received_bytes || undefined)}</Figure>
       </div>
       <Card title="Shards">
         <ShardGrid backup={backup.id} shards={shards} {...(props.shard ? { chosen: props.shard } : {})} />
       </Card>
       {chosen && <ShardDetail shard={chosen} />}
+      <Card title="What was read and stored">
+        <Amounts shards={chosen ? [chosen] : shards} />
+      </Card>
       <Card title="Phases">
         <Waterfall shards={chosen ? [chosen] : shards} isRunning={isActive(backup)} />
       </Card>

@@ -119,7 +119,8 @@ function PolicyRow(props: { policy: Policy; onChange: () => void }) {
         </div>
       </div>
       <p class="muted">
-        <code>{policy.schedule}</code> {policy.time_zone}, to {policy.repository}, {retentionText(policy)}
+        <code>{policy.schedule}</code> {policy.time_zone}, to{" "}
+        <Link to={`repositories/${encode(policy.repository)}`}>{policy.repository}</Link>, {retentionText(policy)}
       </p>
       {policy.is_paused ? (
         <p class="muted">Paused: it does not fire, and what passes meanwhile is not made up.</p>

@@ -1,131 +1,74 @@
 // SPDX-License-Identifier: Apache-2.0
-// The history of a database's backups: size and stored size as bars of time, duration as a line.
-import { useEffect, useRef } from "preact/hooks";
-import uPlot from "uplot";
-import "uplot/dist/uPlot.min.css";
+// What backups took and made, over time: of a database, and of a repository.
 import type { Backup } from "../api/client";
-import { bytes, duration } from "./format";
+import { Chart } from "./chart";
 import { Empty } from "./parts";
 
-function colour(name: string): string {
-  return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+const secondsOf = (time: string | undefined): number => new Date(time ?? 0).getTime() / 1000;
+
+function TooFew() {
+  return <Empty title="No history yet">The chart begins with the second backup.</Empty>;
 }
 
-const POWERS_OF_TWO = Array.from({ length: 50 }, (_, power) => 2 ** power);
-const HEIGHT = 250;
-const DAY_SECONDS = 86400;
-
-function moment(at: number, step: number): string {
-  const date = new Date(at * 1000);
-  if (step >= DAY_SECONDS) return date.toLocaleDateString(undefined, { day: "numeric", month: "short" });
-  return date.toLocaleTimeString(undefined, { timeStyle: step < 60 ? "medium" : "short" });
-}
-
-function options(width: number, height: number): uPlot.Options {
-  const axis = {
-    stroke: colour("--muted"),
-    grid: { stroke: colour("--line"), width: 1 },
-    ticks: { stroke: colour("--line") },
-  };
-  return {
-    width,
-    height,
-    cursor: { points: { size: 7 } },
-    legend: { live: true },
-    scales: {
-      x: { time: true },
-      bytes: { range: (_, __, max) => [0, max > 0 ? max * 1.1 : 1] },
-      time: { range: (_, __, max) => [0, max > 0 ? max * 1.2 : 1] },
-    },
-    axes: [
-      { ...axis, values: (_, splits, __, ___, step) => splits.map((value) => moment(value, step)) },
-      {
-        ...axis,
-        scale: "bytes",
-        size: 76,
-        incrs: POWERS_OF_TWO,
-        values: (_, splits) => splits.map((value) => bytes(value)),
-      },
-      {
-        ...axis,
-        scale: "time",
-        side: 1,
-        size: 64,
-        grid: { show: false },
-        values: (_, splits) => splits.map((value) => duration(value)),
-      },
-    ],
-    series: [
-      { label: "Backup", value: (_, value) => (value ? new Date(value * 1000).toLocaleString() : "–") },
-      {
-        label: "Size",
-        scale: "bytes",
-        stroke: colour("--accent"),
-        width: 2,
-        value: (_, value) => bytes(value ?? undefined),
-      },
-      {
-        label: "Stored",
-        scale: "bytes",
-        stroke: colour("--busy"),
-        width: 2,
-        fill: colour("--busy-soft"),
-        value: (_, value) => bytes(value ?? undefined),
-      },
-      {
-        label: "Duration",
-        scale: "time",
-        stroke: colour("--warn"),
-        width: 2,
-        dash: [4, 4],
-        value: (_, value) => duration(value ?? undefined),
-      },
-    ],
-  };
-}
-
+// The backups of one database: size and stored size, and how long they took.
 export function HistoryChart(props: { backups: Backup[] }) {
-  const element = useRef<HTMLDivElement>(null);
   const backups = props.backups
     .filter((backup) => backup.state === "succeeded" && backup.finished_at && backup.started_at)
     .sort((a, b) => a.created_at!.localeCompare(b.created_at!));
-  const key = backups.map((backup) => backup.id).join();
-
-  useEffect(() => {
-    const host = element.current;
-    if (!host || backups.length < 2) return;
-    const time = (text: string | undefined): number => new Date(text ?? 0).getTime() / 1000;
-    const data: uPlot.AlignedData = [
-      backups.map((backup) => time(backup.checkpoint_at ?? backup.finished_at)),
-      backups.map((backup) => backup.size_bytes),
-      backups.map((backup) => backup.stored_bytes),
-      backups.map((backup) => time(backup.finished_at) - time(backup.started_at)),
-    ];
-    // The legend tells the newest until the pointer asks for another.
-    const hooks = { ready: [(plot: uPlot) => plot.setLegend({ idx: backups.length - 1 })] };
-    const draw = (): uPlot => new uPlot({ ...options(host.clientWidth, HEIGHT), hooks }, data, host);
-    let plot = draw();
-    const observer = new ResizeObserver(() => plot.setSize({ width: host.clientWidth, height: HEIGHT }));
-    observer.observe(host);
-    const redraw = new MutationObserver(() => {
-      plot.destroy();
-      plot = draw();
-    });
-    redraw.observe(document.documentElement, { attributes: true, attributeFilter: ["data-theme"] });
-    return () => {
-      observer.disconnect();
-      redraw.disconnect();
-      plot.destroy();
-    };
-  }, [key]);
-
-  if (backups.length < 2) return <Empty title="No history yet">The chart begins with the second backup.</Empty>;
+  if (backups.length < 2) return <TooFew />;
   return (
-    <div
-      ref={element}
-      class="chart"
-      role="img"
-      aria-label={`Size, stored size and duration of ${backups.length} backups`}
+    <Chart
+      label={`Size, stored size and duration of ${backups.length} backups`}
+      version={backups.map((backup) => backup.id).join()}
+      times={backups.map((backup) => secondsOf(backup.checkpoint_at ?? backup.finished_at))}
+      lines={[
+        { label: "Size", unit: "bytes", colour: "accent", values: backups.map((backup) => backup.size_bytes) },
+        {
+          label: "Stored",
+          unit: "bytes",
+          colour: "busy",
+          isFilled: true,
+          values: backups.map((backup) => backup.stored_bytes),
+        },
+        {
+          label: "Duration",
+          unit: "time",
+          colour: "warn",
+          isDashed: true,
+          values: backups.map((backup) => secondsOf(backup.finished_at) - secondsOf(backup.started_at)),
+        },
+      ]}
+    />
+  );
+}
+
+// How what a repository stores now came together: what each backup that is there added, counted back from now.
+export function GrowthChart(props: { backups: Backup[]; storedBytes: number }) {
+  const backups = props.backups
+    .filter((backup) => backup.state !== "deleted" && backup.stored_bytes > 0 && backup.finished_at)
+    .sort((a, b) => a.finished_at!.localeCompare(b.finished_at!));
+  if (backups.length < 2) return <TooFew />;
+  const totals: number[] = [];
+  let total = props.storedBytes;
+  for (const backup of [...backups].reverse()) {
+    totals.unshift(Math.max(0, total));
+    total -= backup.stored_bytes;
+  }
+  return (
+    <Chart
+      label={`What ${backups.length} backups added to what is stored`}
+      version={`${props.storedBytes} ${backups.map((backup) => backup.id).join()}`}
+      times={backups.map((backup) => secondsOf(backup.finished_at))}
+      lines={[
+        { label: "Stored", unit: "bytes", colour: "busy", isFilled: true, shape: "steps", values: totals },
+        {
+          label: "Added by the backup",
+          unit: "bytes",
+          colour: "accent",
+          shape: "bars",
+          values: backups.map((backup) => backup.stored_bytes),
+        },
+      ]}
     />
   );
 }

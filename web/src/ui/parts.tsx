@@ -43,12 +43,12 @@ const TONES: Record<string, string> = {
   info: "muted",
 };
 
-export function Badge(props: { state: string | undefined; title?: string }) {
+export function Badge(props: { state: string | undefined; text?: string; title?: string }) {
   const state = props.state ?? "unknown";
   return (
     <span class={`badge ${TONES[state] ?? "muted"}`} title={props.title}>
       <span class="dot" aria-hidden="true" />
-      {words(state)}
+      {props.text ?? words(state)}
     </span>
   );
 }
