@@ -77,6 +77,18 @@ function retentionText(policy: Policy): string {
   return parts.length > 0 ? `keeps ${list(parts)}` : "keeps every backup";
 }
 
+function limitsText(policy: Policy): string {
+  const { upload_bytes_per_second: upload, download_bytes_per_second: download } = policy.limits ?? {};
+  const { cpu_count: cpus, memory_bytes: memory } = policy.limits ?? {};
+  const parts = [
+    upload ? `${bytes(upload)}/s up` : "",
+    download ? `${bytes(download)}/s down` : "",
+    cpus ? `${cpus} ${cpus === 1 ? "processor" : "processors"} each` : "",
+    memory ? `${bytes(memory)} of memory each` : "",
+  ].filter((part) => part !== "");
+  return parts.length === 0 ? "" : `; at most ${parts.join(", ")}`;
+}
+
 function PolicyRow(props: { policy: Policy; onChange: () => void }) {
   const { policy } = props;
   const now = useNow(10000);
@@ -121,6 +133,7 @@ function PolicyRow(props: { policy: Policy; onChange: () => void }) {
       <p class="muted">
         <code>{policy.schedule}</code> {policy.time_zone}, to{" "}
         <Link to={`repositories/${encode(policy.repository)}`}>{policy.repository}</Link>, {retentionText(policy)}
+        {limitsText(policy)}
       </p>
       {policy.is_paused ? (
         <p class="muted">Paused: it does not fire, and what passes meanwhile is not made up.</p>
