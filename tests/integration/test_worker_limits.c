@@ -4,6 +4,7 @@
 #include "common/clock.h"
 #include "common/memory.h"
 #include "common/text.h"
+#include "server/service/agent_sessions_internal.h"
 #include "tests/harness/harness.h"
 #include "tests/harness/worker_fixture.h"
 
@@ -117,12 +118,53 @@ static void test_an_agent_that_comes_back_is_told_again(void **state)
     worker_fixture_free(fixture);
 }
 
+// Instances of restores and of backups share downloads, whatever they work on; nobody shares
+// uploads with a restore.
+static void test_restores_and_backups_share_the_fleet(void **state)
+{
+    WorkerFixture *fixture = worker_fixture_new(*state, 1);
+    fixture->sessions->options.upload_bytes_per_second = 6 * MIB; // as holdfastd's options
+    fixture->sessions->options.download_bytes_per_second = 4 * MIB;
+    worker_fixture_start(fixture);
+    CLEANUP_FREE char *first = worker_fixture_start_backup(fixture);
+    FakeAgent *agent = fake_agent_assigned(fixture);
+    (void)assert_told(agent, 6 * MIB, 4 * MIB);
+    fake_agent_ready(agent);
+    fake_agent_finish(agent);
+    fake_agent_free(agent);
+    CLEANUP_FREE char *state_of_first = worker_fixture_backup_state(fixture, first);
+    assert_string_equal(state_of_first, "succeeded");
+    CLEANUP_FREE char *request = string_format(
+        "{\"database\":\"shop\",\"mode\":\"directory\",\"directory\":\"%s/restored\","
+        "\"limits\":{\"download_bytes_per_second\":3145728}}",
+        fixture->base->directory);
+    call(fixture, "CreateRestore", request);
+    FakeAgent *restorer = fake_agent_assigned(fixture);
+    assert_non_null(restorer->restore);
+    (void)assert_told(restorer, 6 * MIB, 3 * MIB);
+    CLEANUP_FREE char *second = worker_fixture_start_backup(fixture);
+    agent = fake_agent_assigned(fixture);
+    (void)assert_told(agent, 6 * MIB, 2 * MIB);
+    (void)assert_told(restorer, 6 * MIB, 2 * MIB);
+    CLEANUP_FREE char *id = service_fixture_sql(fixture->base, "SELECT id FROM restores");
+    CLEANUP_FREE char *own = string_format(
+        "{\"restore\":\"%s\",\"limits\":{\"download_bytes_per_second\":65536}}", id);
+    call(fixture, "LimitRestore", own);
+    (void)assert_told(restorer, 6 * MIB, 64 * 1024);
+    fake_agent_fail(restorer, REASON_DISK_FULL, "the disk is full");
+    (void)assert_told(agent, 6 * MIB, 4 * MIB);
+    fake_agent_free(restorer);
+    fake_agent_free(agent);
+    worker_fixture_free(fixture);
+}
+
 int main(void)
 {
     scratch_postgres_drop_root();
     const struct CMUnitTest tests[] = {
         WORKER_TEST(test_shards_share_what_their_run_may_use),
         WORKER_TEST(test_an_agent_that_comes_back_is_told_again),
+        WORKER_TEST(test_restores_and_backups_share_the_fleet),
     };
     return cmocka_run_group_tests(tests, service_fixture_group_setup,
                                   service_fixture_group_teardown);
