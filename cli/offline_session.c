@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define CPU_COUNT_MAX 1024
+
 typedef struct OptionPlace {
     const char *name;
     const char **value;
@@ -49,6 +51,9 @@ static Status parse_one(int argument_count, char **arguments, int *index, Offlin
         {"--scratch", &options->scratch},
         {"--sample", &options->sample},
         {"--jobs", &options->jobs},
+        {"--bandwidth", &options->bandwidth},
+        {"--cpus", &options->cpus},
+        {"--memory", &options->memory},
         {"--state", &options->state_file},
         {"--endpoint", &options->endpoint},
         {"--region", &options->region},
@@ -158,6 +163,40 @@ Status offline_open(const OfflineOptions *options, Repository **ret_repository, 
     RETURN_IF_ERROR(key_wrapper_open(options->key_file, &wrapper, error));
     RETURN_IF_ERROR(offline_open_storage(options, options->repository, &storage, error));
     return repository_open(storage, TAKE_PTR(wrapper), ret_repository, error);
+}
+
+// A number of bytes from `minimum` on; 0 when nothing is given.
+static Status take_bytes(const char *option, const char *text, int64_t minimum, int64_t *ret_bytes,
+                         Error *error)
+{
+    *ret_bytes = 0;
+    if (text == NULL || (text_to_bytes(text, ret_bytes) && *ret_bytes >= minimum)) {
+        return STATUS_OK;
+    }
+    error_set(error, REASON_INVALID, "%s is at least %lldKiB, not '%s'", option,
+              (long long)(minimum / 1024), text);
+    return error_hint(error, "for example 20MiB for --bandwidth (a second), 256MiB for --memory");
+}
+
+Status offline_limits(const OfflineOptions *options, Limits **ret_limits, int64_t *ret_memory_bytes,
+                      Error *error)
+{
+    int64_t bytes_per_second = 0;
+    int64_t cpu_count = 0;
+    RETURN_IF_ERROR(take_bytes("--bandwidth", options->bandwidth, REPOSITORY_BANDWIDTH_MIN,
+                               &bytes_per_second, error));
+    RETURN_IF_ERROR(take_bytes("--memory", options->memory, REPOSITORY_MEMORY_BYTES_MIN,
+                               ret_memory_bytes, error));
+    if (options->cpus != NULL &&
+        (!text_to_int64(options->cpus, &cpu_count) || cpu_count < 1 || cpu_count > CPU_COUNT_MAX)) {
+        return error_set(error, REASON_INVALID, "--cpus is 1 to %d, not '%s'", CPU_COUNT_MAX,
+                         options->cpus);
+    }
+    Limits *limits = limits_new();
+    limits_set_cpus(limits, (int)cpu_count);
+    limits_set_bandwidth(limits, bytes_per_second, bytes_per_second);
+    *ret_limits = limits;
+    return STATUS_OK;
 }
 
 int offline_result(const Cli *cli, Status status, const Error *error)

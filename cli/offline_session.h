@@ -24,6 +24,7 @@ typedef struct OfflineOptions {
     const char *scratch;
     const char *sample, *state_file;
     const char *jobs;
+    const char *bandwidth, *cpus, *memory;
     const char *words[OFFLINE_WORD_COUNT_MAX]; // what is no option
     size_t word_count;
     const char *shards[OFFLINE_SHARD_COUNT_MAX]; // names or ids; none: all
@@ -45,6 +46,11 @@ Status offline_open_storage(const OfflineOptions *options, const char *location,
 Status offline_need(const char *value, const char *option, Error *error);
 // Needs the location and the key file.
 Status offline_open(const OfflineOptions *options, Repository **ret_repository, Error *error);
+
+// What --bandwidth and --cpus say, and --memory: 0 when it was not given. ret_limits is the
+// caller's.
+Status offline_limits(const OfflineOptions *options, Limits **ret_limits, int64_t *ret_memory_bytes,
+                      Error *error);
 
 // Prints a failure and gives the exit code.
 int offline_result(const Cli *cli, Status status, const Error *error);

@@ -38,11 +38,13 @@ static const RepositoryVerb VERBS[] = {
      "Creates an empty repository at LOCATION, a directory or file:///directory.\n" KEY_HELP},
     {"check", verb_check,
      "usage: holdfast repository check " PLACE "\n"
-     "                                [--sample PERCENT] [--state FILE] [--output json]\n\n"
+     "                                [--sample PERCENT] [--state FILE] [--bandwidth BYTES]\n"
+     "                                [--output json]\n\n"
      "Reads and verifies everything that every backup needs: each object is there, is what was\n"
      "written, and belongs where it is. Exit code 10 when something is not. With --sample only so\n"
      "many of every 100 packs are read; maps are, and each pack must be there, in any case. FILE\n"
-     "keeps how far it came, so that a check that is stopped goes on there.\n"},
+     "keeps how far it came, so that a check that is stopped goes on there. With --bandwidth it\n"
+     "reads at most so many bytes of packs a second, such as 20MiB.\n"},
     {"list", verb_list,
      "usage: holdfast repository list " PLACE " [--database NAME]\n"
      "                                [--sizes] [--output json]\n\n"
@@ -61,10 +63,12 @@ static const RepositoryVerb VERBS[] = {
     {"copy", verb_copy,
      "usage: holdfast repository copy [BACKUP] " PLACE "\n"
      "                                --to LOCATION --to-key-file KEY [--database NAME]\n"
-     "                                [--scratch DIR] [--output json]\n\n"
+     "                                [--scratch DIR] [--bandwidth BYTES] [--cpus N]\n"
+     "                                [--memory BYTES] [--output json]\n\n"
      "Copies backups (all, those of a database, or one) to another repository, sealed anew under\n"
      "its keys. What it has is not copied again: run it again when it was stopped. DIR, by default\n"
-     "/var/tmp, needs room for one shard.\n"},
+     "/var/tmp, needs room for one shard. --bandwidth is of a second, both for reading and for\n"
+     "writing; --memory is for buffers.\n"},
     {"keys", verb_keys,
      "usage: holdfast repository keys " PLACE " [--output json]\n\n"
      "Lists the data keys: whose they are, when they were made, what wraps them.\n"},

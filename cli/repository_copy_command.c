@@ -15,6 +15,8 @@ typedef struct CopyRun {
     const OfflineOptions *options;
     Repository *source, *target;
     const char *scratch;
+    Limits *limits;
+    int64_t memory_bytes;
     Json *backups;
     int64_t copied_count, stored_bytes, read_bytes;
 } CopyRun;
@@ -23,7 +25,10 @@ static Status copy_one(CopyRun *run, const BackupSet *set, BackupSet **last, Err
 {
     OfflineProgress progress;
     CopyResult result = {0};
-    CopyOptions options = {.set = set, .scratch_directory = run->scratch};
+    CopyOptions options = {.set = set,
+                           .scratch_directory = run->scratch,
+                           .limits = run->limits,
+                           .memory_bytes = run->memory_bytes};
     // A parent of another database has none of its shards.
     options.parent = *last;
     offline_progress_begin(&progress, run->cli, set->backup_id);
@@ -122,6 +127,9 @@ Status verb_copy(Cli *cli, const OfflineOptions *options, Error *error)
     CLEANUP(repository_freep) Repository *target = NULL;
     BackupSet **sets = NULL;
     size_t count = 0;
+    CLEANUP(limits_freep) Limits *limits = NULL;
+    int64_t memory_bytes = 0;
+    RETURN_IF_ERROR(offline_limits(options, &limits, &memory_bytes, error));
     RETURN_IF_ERROR(offline_open(options, &source, error));
     RETURN_IF_ERROR(open_target(options, &target, error));
     if (text_equal(repository_id(source), repository_id(target))) {
@@ -138,6 +146,8 @@ Status verb_copy(Cli *cli, const OfflineOptions *options, Error *error)
                    .source = source,
                    .target = target,
                    .scratch = arena_format(cli->arena, "%s/shard", scratch),
+                   .limits = limits,
+                   .memory_bytes = memory_bytes,
                    .backups = json_new_array()};
     Status status = choose(&run, &sets, &count, error);
     if (status == STATUS_OK) {

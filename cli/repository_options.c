@@ -27,6 +27,24 @@
         "ca-certificate-file", VALUE_TEXT, "FILE", NULL,                                           \
             "PEM file of the authority to trust instead of the system's", NULL, false              \
     }
+#define OFFLINE_BANDWIDTH                                                                          \
+    {                                                                                              \
+        "bandwidth", VALUE_BYTES, "BYTES", NULL,                                                   \
+            "of the repository, at most so many a second, such as 20MiB", NULL, false              \
+    }
+#define OFFLINE_LIMITS                                                                             \
+    OFFLINE_BANDWIDTH,                                                                             \
+        {"cpus",                                                                                   \
+         VALUE_INTEGER,                                                                            \
+         "N",                                                                                      \
+         NULL,                                                                                     \
+         "so many threads hash, compress and decompress; default the number of "                   \
+         "processors",                                                                             \
+         NULL,                                                                                     \
+         false},                                                                                   \
+    {                                                                                              \
+        "memory", VALUE_BYTES, "BYTES", NULL, "for buffers, at least 64MiB", NULL, false           \
+    }
 const CommandOption REPOSITORY_CREATE[] = {
     {"location", VALUE_TEXT, "URL", "repository.location",
      "file:///absolute/path on the servers and instances, s3:// or gs://bucket/prefix", NULL, true},
@@ -75,6 +93,7 @@ const CommandOption OFFLINE_CHECK[] = {
      NULL, false},
     {"state", VALUE_TEXT, "FILE", NULL, "keeps how far it came, to go on there when it is stopped",
      NULL, false},
+    OFFLINE_BANDWIDTH,
     NO_MORE};
 const CommandOption OFFLINE_COPY[] = {
     OFFLINE_REPOSITORY,
@@ -84,6 +103,7 @@ const CommandOption OFFLINE_COPY[] = {
     {"to-key-file", VALUE_TEXT, "FILE", NULL, "the other repository's key", NULL, true},
     {"database", VALUE_TEXT, "NAME", NULL, "only backups of this database", NULL, false},
     {"scratch", VALUE_TEXT, "DIR", NULL, "with room for one shard; default /var/tmp", NULL, false},
+    OFFLINE_LIMITS,
     NO_MORE};
 const CommandOption OFFLINE_DIFF[] = {
     OFFLINE_REPOSITORY,
@@ -128,4 +148,5 @@ const CommandOption OFFLINE_RESTORE[] = {
     {"shard", VALUE_LIST, "NAME", NULL, "only this shard", NULL, false},
     {"jobs", VALUE_INTEGER, "N", NULL,
      "so many shards at a time, 1 to 8; default the number of processors", NULL, false},
+    OFFLINE_LIMITS,
     NO_MORE};

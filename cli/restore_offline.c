@@ -16,14 +16,15 @@
 static const char USAGE[] =
     "usage: holdfast restore --offline --repository LOCATION --key-file FILE --target DIRECTORY\n"
     "                        [--database NAME] [--backup ID|latest] [--shard NAME]... [--jobs N]\n"
-    "                        [--output json]\n\n"
+    "                        [--bandwidth BYTES] [--cpus N] [--memory BYTES] [--output json]\n\n"
     "Restores a backup with only the repository and its key file: no server is needed. A whole\n"
     "backup goes to DIRECTORY/<shard>, one directory a shard; a single --shard goes to DIRECTORY\n"
     "itself. DIRECTORY must be empty or not exist. Without --backup it is the newest complete "
     "one.\n"
     "Each directory is exactly that of the stopped engine at the backup's checkpoint. N shards,\n"
     "1 to 8, are restored at a time, by default as many as there are processors; when one fails\n"
-    "the others are restored all the same.\n";
+    "the others are restored all the same. All together read at most --bandwidth bytes a second,\n"
+    "such as 20MiB, and use at most --cpus threads and --memory for buffers.\n";
 
 #define JOB_COUNT_MAX 8
 // What all shards together use for buffers.
@@ -51,7 +52,7 @@ typedef struct Restore {
     RestoreShard *shards;
     size_t shard_count;
     int job_count;
-    int64_t memory_bytes; // of one shard
+    int64_t memory_bytes; // of one shard; before count_jobs of all, 0: the default
     Limits *limits;       // shared
     Status (*step)(const struct Restore *restore, RestoreShard *shard, Error *error);
     atomic_size_t next_shard;
@@ -181,7 +182,13 @@ static Status count_jobs(Restore *restore, Error *error)
     }
     count = MIN(MIN(count, JOB_COUNT_MAX), (int64_t)restore->shard_count);
     restore->job_count = (int)MAX(count, 1);
-    restore->memory_bytes = MIN(MEMORY_BYTES / restore->job_count, REPOSITORY_MEMORY_BYTES);
+    if (restore->memory_bytes > 0) { // asked for: of all
+        int64_t room = restore->memory_bytes / REPOSITORY_MEMORY_BYTES_MIN;
+        restore->job_count = (int)MIN((int64_t)restore->job_count, room);
+        restore->memory_bytes /= restore->job_count;
+    } else {
+        restore->memory_bytes = MIN(MEMORY_BYTES / restore->job_count, REPOSITORY_MEMORY_BYTES);
+    }
     return STATUS_OK;
 }
 
@@ -260,7 +267,6 @@ static void restore_done(Restore *restore)
         arena_free(restore->shards[i].arena);
     }
     mem_free(restore->shards);
-    limits_free(restore->limits);
 }
 
 // --- telling ----------------------------------------------------------------------------------
@@ -325,11 +331,13 @@ static Status run_restore(Cli *cli, const OfflineOptions *options, Error *error)
 {
     CLEANUP(repository_freep) Repository *repository = NULL;
     Restore restore = {.cli = cli, .options = options};
+    CLEANUP(limits_freep) Limits *limits = NULL;
     RETURN_IF_ERROR(offline_need(options->target, "--target", error));
+    RETURN_IF_ERROR(offline_limits(options, &limits, &restore.memory_bytes, error));
     RETURN_IF_ERROR(offline_open(options, &repository, error));
     RETURN_IF_ERROR(selection_find(repository, options, cli->arena, &restore.set, error));
     restore.repository = repository;
-    restore.limits = limits_new();
+    restore.limits = limits;
     if (!restore.set->is_complete && !cli->is_json) {
         (void)fprintf(stderr, "holdfast: backup %s does not have every shard of its database\n",
                       restore.set->backup_id);

@@ -160,6 +160,7 @@ void limits_set_cpus(Limits *limits, int cpu_count);
 // pack (16 MiB) goes out at once. Reading a parent's map is not counted.
 void limits_set_bandwidth(Limits *limits, int64_t upload_bytes_per_second,
                           int64_t download_bytes_per_second);
+#define REPOSITORY_BANDWIDTH_MIN (INT64_C(64) * 1024) // less cannot be meant: a pack in minutes
 #define REPOSITORY_MEMORY_BYTES (INT64_C(256) * 1024 * 1024) // the default for one operation
 #define REPOSITORY_MEMORY_BYTES_MIN (INT64_C(64) * 1024 * 1024)
 
@@ -309,6 +310,8 @@ typedef struct CopyOptions {
     const BackupSet
         *parent; // of the target: what it has of the shards is not stored again; or NULL
     const char *scratch_directory; // made, emptied and removed; takes one shard at a time
+    Limits *limits;                // of both repositories; NULL: those of limits_new
+    int64_t memory_bytes;          // as of MaterializeOptions and PublishOptions
     Progress progress;             // of each restore and each publish in turn
 } CopyOptions;
 typedef struct CopyResult {
@@ -330,6 +333,7 @@ typedef struct CheckReport {
     int64_t problem_count;
 } CheckReport;
 typedef struct CheckOptions {
+    Limits *limits; // of bandwidth, for packs; NULL: none
     Progress progress;
     void (*on_problem)(void *context, const char *object, const Error *problem); // or NULL
     // Called after each shard, with the report up to it: where a check that is stopped may go on.

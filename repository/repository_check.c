@@ -3,6 +3,7 @@
 // once, whatever the number of backups that share it, and compared with what the maps say of it.
 #include "common/memory.h"
 #include "repository/repository_document.h"
+#include "repository/repository_limits.h"
 #include "repository/repository_pack.h"
 #include "repository/repository_reach.h"
 #include "repository/repository_replacement.h"
@@ -240,6 +241,9 @@ static Status check_pack(Check *check, const StorageObject *object, const Reache
     size_t size = (size_t)object->size_bytes;
     if (object->size_bytes < 0 || size > PACK_SIZE_MAX) {
         return document_is_damaged(object->key, "has an impossible size", error);
+    }
+    while (check->options->limits != NULL && !limits_try_download(check->options->limits, size)) {
+        RETURN_IF_ERROR(step(check, 0, error));
     }
     Status status =
         storage_get_range(check->repository->storage, object->key, 0, size, check->pack, error);

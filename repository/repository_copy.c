@@ -20,7 +20,7 @@ typedef struct CopyShard {
     const SetShard *shard;
     const SetShard *parent; // in the target; NULL: none
     const char *directory;
-    Progress progress;
+    const CopyOptions *options;
     Arena *arena;
     // What the manifest lists.
     SourceFile *files;
@@ -95,7 +95,9 @@ static Status publish(CopyShard *copy, const Manifest *manifest, Manifest **ret_
                               .parent = parent,
                               .manifest = *manifest,
                               .compression_level = COPY_COMPRESSION_LEVEL,
-                              .progress = copy->progress};
+                              .limits = copy->options->limits,
+                              .memory_bytes = copy->options->memory_bytes,
+                              .progress = copy->options->progress};
     Manifest *published = NULL;
     RETURN_IF_ERROR(
         repository_publish(copy->target, &key, &options, copy->arena, &published, error));
@@ -123,7 +125,9 @@ static Status copy_shard(CopyShard *copy, SetShard *ret_shard, CopyResult *resul
     }
     RETURN_IF_ERROR(list_entries(copy, &key, manifest, error));
     RETURN_IF_ERROR(dir_remove_all(copy->directory, error)); // of a copy that ended early
-    const MaterializeOptions options = {.progress = copy->progress};
+    const MaterializeOptions options = {.limits = copy->options->limits,
+                                        .memory_bytes = copy->options->memory_bytes,
+                                        .progress = copy->options->progress};
     RETURN_IF_ERROR(repository_materialize(copy->source, &key, manifest, copy->directory, &options,
                                            &materialized, error));
     RETURN_IF_ERROR(publish(copy, manifest, &published, error));
@@ -157,7 +161,7 @@ static Status copy_shards(Repository *source, Repository *target, const CopyOpti
                           .shard = &set->shards[i],
                           .parent = find_shard(options->parent, set->shards[i].shard_id),
                           .directory = options->scratch_directory,
-                          .progress = options->progress,
+                          .options = options,
                           .arena = arena};
         Status status = copy_shard(&copy, &copied->shards[i], result, error);
         mem_free(copy.files);

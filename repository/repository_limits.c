@@ -113,22 +113,29 @@ void limits_leave(Limits *limits)
     pthread_mutex_unlock(&limits->mutex);
 }
 
-static void wait_lane(Limits *limits, Lane *lane, size_t size, const atomic_bool *is_stopping)
+// Waits for one step at most.
+static bool try_lane(Limits *limits, Lane *lane, size_t size)
 {
     pthread_mutex_lock(&limits->mutex);
-    while (lane->bytes_per_second > 0 && !atomic_load(is_stopping)) {
-        int64_t now_us = monotonic_us();
-        if (lane->free_us <= now_us) {
-            double seconds = (double)size / (double)lane->bytes_per_second;
-            lane->free_us = now_us + (int64_t)(seconds * 1e6);
-            break;
-        }
+    int64_t now_us = monotonic_us();
+    bool is_free = lane->bytes_per_second == 0 || lane->free_us <= now_us;
+    if (lane->bytes_per_second > 0 && is_free) {
+        double seconds = (double)size / (double)lane->bytes_per_second;
+        lane->free_us = now_us + (int64_t)(seconds * 1e6);
+    } else if (!is_free) {
         int64_t until_us = MIN(lane->free_us, now_us + WAIT_STEP_US);
         struct timespec until = {.tv_sec = until_us / 1000000,
                                  .tv_nsec = until_us % 1000000 * 1000};
         (void)pthread_cond_timedwait(&limits->changed, &limits->mutex, &until);
     }
     pthread_mutex_unlock(&limits->mutex);
+    return is_free;
+}
+
+static void wait_lane(Limits *limits, Lane *lane, size_t size, const atomic_bool *is_stopping)
+{
+    while (!atomic_load(is_stopping) && !try_lane(limits, lane, size)) {
+    }
 }
 
 void limits_wait_upload(Limits *limits, size_t size, const atomic_bool *is_stopping)
@@ -139,4 +146,9 @@ void limits_wait_upload(Limits *limits, size_t size, const atomic_bool *is_stopp
 void limits_wait_download(Limits *limits, size_t size, const atomic_bool *is_stopping)
 {
     wait_lane(limits, &limits->download, size, is_stopping);
+}
+
+bool limits_try_download(Limits *limits, size_t size)
+{
+    return try_lane(limits, &limits->download, size);
 }

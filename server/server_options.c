@@ -6,7 +6,7 @@
 #include "common/log.h"
 #include "common/memory.h"
 #include "common/text.h"
-#include "server/service/resource_limits.h"
+#include "repository/repository.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -103,7 +103,7 @@ static Status check_log(const OptionSet *set, Error *error)
 static Status check_bandwidth(const OptionSet *set, const char *key, Error *error)
 {
     int64_t bytes_per_second = options_number(set, key);
-    if (bytes_per_second != 0 && bytes_per_second < LIMIT_BANDWIDTH_MIN) {
+    if (bytes_per_second != 0 && bytes_per_second < REPOSITORY_BANDWIDTH_MIN) {
         return invalid(error, key, "nothing would be done in time",
                        "use 0 for no limit, or 64KiB (a second) and more");
     }

@@ -10,13 +10,13 @@ static Status check_bandwidth(const char *prefix, const char *name, int64_t byte
                               Error *error)
 {
     if (bytes_per_second == 0 ||
-        (bytes_per_second >= LIMIT_BANDWIDTH_MIN && bytes_per_second <= LIMIT_BANDWIDTH_MAX)) {
+        (bytes_per_second >= REPOSITORY_BANDWIDTH_MIN && bytes_per_second <= LIMIT_BANDWIDTH_MAX)) {
         return STATUS_OK;
     }
     error_set(error, REASON_INVALID, "%s is %lld", name, (long long)bytes_per_second);
     error_field(error, "%s.%s", prefix, name);
     return error_hint(error, "use 0 for no limit, or %lld (64 KiB a second) to %lld (1 TiB)",
-                      (long long)LIMIT_BANDWIDTH_MIN, (long long)LIMIT_BANDWIDTH_MAX);
+                      (long long)REPOSITORY_BANDWIDTH_MIN, (long long)LIMIT_BANDWIDTH_MAX);
 }
 
 Status resource_limits_check(const char *prefix, const Holdfast__V1__ResourceLimits *limits,

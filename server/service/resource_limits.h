@@ -7,8 +7,7 @@
 #include "holdfast/v1/types.pb-c.h"
 #include "server/store/store_limits.h"
 
-#define LIMIT_BANDWIDTH_MIN (INT64_C(64) * 1024) // bytes a second
-#define LIMIT_BANDWIDTH_MAX (INT64_C(1) << 40)
+#define LIMIT_BANDWIDTH_MAX (INT64_C(1) << 40) // bytes a second
 #define LIMIT_CPU_COUNT_MAX 1024
 #define LIMIT_MEMORY_MAX (INT64_C(1) << 40) // bytes
 

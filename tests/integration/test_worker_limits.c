@@ -134,10 +134,10 @@ static void test_restores_and_backups_share_the_fleet(void **state)
     fake_agent_free(agent);
     CLEANUP_FREE char *state_of_first = worker_fixture_backup_state(fixture, first);
     assert_string_equal(state_of_first, "succeeded");
-    CLEANUP_FREE char *request = string_format(
-        "{\"database\":\"shop\",\"mode\":\"directory\",\"directory\":\"%s/restored\","
-        "\"limits\":{\"download_bytes_per_second\":3145728}}",
-        fixture->base->directory);
+    CLEANUP_FREE char *request =
+        string_format("{\"database\":\"shop\",\"mode\":\"directory\",\"directory\":\"%s/restored\","
+                      "\"limits\":{\"download_bytes_per_second\":3145728}}",
+                      fixture->base->directory);
     call(fixture, "CreateRestore", request);
     FakeAgent *restorer = fake_agent_assigned(fixture);
     assert_non_null(restorer->restore);
@@ -147,8 +147,8 @@ static void test_restores_and_backups_share_the_fleet(void **state)
     (void)assert_told(agent, 6 * MIB, 2 * MIB);
     (void)assert_told(restorer, 6 * MIB, 2 * MIB);
     CLEANUP_FREE char *id = service_fixture_sql(fixture->base, "SELECT id FROM restores");
-    CLEANUP_FREE char *own = string_format(
-        "{\"restore\":\"%s\",\"limits\":{\"download_bytes_per_second\":65536}}", id);
+    CLEANUP_FREE char *own =
+        string_format("{\"restore\":\"%s\",\"limits\":{\"download_bytes_per_second\":65536}}", id);
     call(fixture, "LimitRestore", own);
     (void)assert_told(restorer, 6 * MIB, 64 * 1024);
     fake_agent_fail(restorer, REASON_DISK_FULL, "the disk is full");

@@ -2,6 +2,7 @@
 // The commands that need only a repository and its key. If this goes red, nobody restores when the
 // server is gone.
 #include "cli/repository_commands.h"
+#include "common/clock.h"
 #include "common/crypto.h"
 #include "common/file.h"
 #include "common/json.h"
@@ -243,6 +244,28 @@ static void test_what_is_not_there_is_told(void **state)
     assert_int_not_equal(access(target, F_OK), 0);
 }
 
+// Two packs of some 50 KiB at 64 KiB a second: the second has to wait.
+static void test_limits_hold_without_a_server(void **state)
+{
+    Offline *offline = *state;
+    int64_t started_ms = clock_monotonic_ms();
+    assert_int_equal(RUN("repository", "check", "--bandwidth", "64KiB"), 0);
+    assert_true(clock_monotonic_ms() - started_ms > 400);
+    started_ms = clock_monotonic_ms();
+    assert_int_equal(RUN("restore", "--offline", "--target", offline->target, "--bandwidth=64KiB",
+                         "--cpus", "1", "--memory", "64MiB"),
+                     0);
+    assert_true(clock_monotonic_ms() - started_ms > 400);
+    CLEANUP_FREE char *first = string_format("%s/-80", offline->target);
+    assert_string_equal(tree_digest(offline->fixture, first), offline->digest);
+    assert_int_equal(RUN("repository", "check", "--bandwidth", "1KiB"), 2);
+    assert_says(offline, "--bandwidth is at least 64KiB");
+    assert_int_equal(RUN("repository", "copy", "--to", "/nowhere", "--memory", "1MiB"), 2);
+    assert_says(offline, "--memory is at least 65536KiB");
+    assert_int_equal(RUN("restore", "--offline", "--target", offline->target, "--cpus", "0"), 2);
+    assert_says(offline, "--cpus is 1 to");
+}
+
 static void test_listing_and_showing(void **state)
 {
     Offline *offline = *state;
@@ -457,7 +480,7 @@ int main(void)
         TEST(test_comparing_two_backups),        TEST(test_copying_to_another_repository),
         TEST(test_rotating_the_wrapping_key),    TEST(test_destroying_a_database_s_keys),
         TEST(test_a_check_goes_on_where_it_was), TEST(test_the_check_finds_damage),
-        TEST(test_making_a_repository),
+        TEST(test_making_a_repository),          TEST(test_limits_hold_without_a_server),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
