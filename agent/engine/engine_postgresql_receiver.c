@@ -5,6 +5,7 @@
 
 #include "agent/engine/engine_postgresql_client.h"
 #include "agent/engine/engine_postgresql_server.h"
+#include "agent/engine/engine_postgresql_stream.h"
 #include "agent/engine/engine_postgresql_wal.h"
 #include "common/clock.h"
 #include "common/file.h"
@@ -12,15 +13,10 @@
 #include "common/text.h"
 
 #include <assert.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #define CONNECT_MS 10000
 #define RETRY_MS 300
@@ -30,7 +26,7 @@
 #define HELD_POLL_MS 10
 #define READ_SLICE_MS 100
 #define HISTORY_BYTES_MAX (1024 * 1024)
-#define POSTGRES_EPOCH_US INT64_C(946684800000000)
+#define HISTORY_COUNT_MAX 1000
 
 struct PostgresqlReceiver {
     PostgresqlReceiverOptions options;
@@ -45,10 +41,7 @@ struct PostgresqlReceiver {
 
     // The thread's own
     PostgresqlClient *client;
-    uint64_t stream_lsn; // next byte the source sends
-    uint32_t timeline;
-    int segment_fd;
-    uint64_t segment; // that segment_fd is open on
+    PostgresqlStream stream;
     int64_t last_heard_ms, last_feedback_ms;
     bool is_source_behind;
 };
@@ -58,68 +51,10 @@ static bool is_stopping(const PostgresqlReceiver *receiver)
     return atomic_load(&receiver->stop.is_requested);
 }
 
-// Writing
-// -------------------------------------------------------------------------------------------------------------
-
-static Status open_segment(PostgresqlReceiver *receiver, uint64_t segment, int *ret_fd,
-                           Error *error)
-{
-    char name[8 + POSTGRESQL_SEGMENT_NAME_SIZE] = "pg_wal/";
-    char path[POSTGRESQL_PATH_SIZE];
-    postgresql_segment_name(receiver->timeline, segment, receiver->options.segment_bytes,
-                            name + strlen("pg_wal/"));
-    postgresql_path(receiver->options.data_directory, name, path);
-    CLEANUP(fd_closep) int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    struct stat facts;
-    if (fd < 0 || fstat(fd, &facts) != 0 ||
-        (facts.st_size < receiver->options.segment_bytes &&
-         ftruncate(fd, receiver->options.segment_bytes) != 0)) {
-        return error_set_errno(error, REASON_INTERNAL, errno, "creating '%s'", path);
-    }
-    *ret_fd = fd;
-    fd = INVALID_FD;
-    return STATUS_OK;
-}
-
-// The next segment is made as well: the server would otherwise prepare it, and put its own file in
-// the place of ours.
-static Status switch_segment(PostgresqlReceiver *receiver, uint64_t segment, Error *error)
-{
-    if (receiver->segment_fd != INVALID_FD && receiver->segment == segment) {
-        return STATUS_OK;
-    }
-    fd_closep(&receiver->segment_fd);
-    receiver->segment_fd = INVALID_FD;
-    CLEANUP(fd_closep) int next_fd = INVALID_FD;
-    RETURN_IF_ERROR(open_segment(receiver, segment + 1, &next_fd, error));
-    RETURN_IF_ERROR(open_segment(receiver, segment, &receiver->segment_fd, error));
-    receiver->segment = segment;
-    return STATUS_OK;
-}
-
-static Status write_bytes(PostgresqlReceiver *receiver, const uint8_t *data, size_t size,
-                          Error *error)
-{
-    uint64_t segment_bytes = (uint64_t)receiver->options.segment_bytes;
-    while (size > 0) {
-        uint64_t offset = receiver->stream_lsn % segment_bytes;
-        size_t part = (size_t)MIN(segment_bytes - offset, (uint64_t)size);
-        RETURN_IF_ERROR(switch_segment(receiver, receiver->stream_lsn / segment_bytes, error));
-        recorder_note_write(receiver->options.recorder, receiver->segment_fd, (int64_t)offset,
-                            (int64_t)part);
-        RETURN_IF_ERROR(
-            file_write_all_at(receiver->segment_fd, data, part, (int64_t)offset, error));
-        receiver->stream_lsn += part;
-        data += part;
-        size -= part;
-    }
-    return STATUS_OK;
-}
-
 typedef enum Verdict { VERDICT_GO_ON, VERDICT_LIMIT, VERDICT_STREAM_ENDED } Verdict;
 
 // Writes what the limit allows, waiting while held.
-static Status accept_wal(PostgresqlReceiver *receiver, const uint8_t *data, size_t size,
+static Status accept_wal(PostgresqlReceiver *receiver, const PostgresqlMessage *message,
                          Verdict *ret_verdict, Error *error)
 {
     (void)pthread_mutex_lock(&receiver->mutex);
@@ -128,15 +63,15 @@ static Status accept_wal(PostgresqlReceiver *receiver, const uint8_t *data, size
         clock_sleep_ms(HELD_POLL_MS);
         (void)pthread_mutex_lock(&receiver->mutex);
     }
-    uint64_t allowed =
-        receiver->limit_lsn > receiver->stream_lsn ? receiver->limit_lsn - receiver->stream_lsn : 0;
-    size_t part = (size_t)MIN(allowed, (uint64_t)size);
-    Status status = receiver->is_held ? STATUS_OK : write_bytes(receiver, data, part, error);
-    receiver->state.received_bytes += (int64_t)size;
+    PostgresqlStream *stream = &receiver->stream;
+    Status status = receiver->is_held
+                        ? STATUS_OK
+                        : postgresql_stream_take(stream, message, receiver->limit_lsn, error);
+    receiver->state.received_bytes += (int64_t)message->wal_size;
     if (status == STATUS_OK) {
-        receiver->state.written_lsn = MAX(receiver->state.written_lsn, receiver->stream_lsn);
-        receiver->state.timeline = receiver->timeline;
-        *ret_verdict = receiver->stream_lsn >= receiver->limit_lsn ? VERDICT_LIMIT : VERDICT_GO_ON;
+        receiver->state.written_lsn = MAX(receiver->state.written_lsn, stream->lsn);
+        receiver->state.timeline = stream->timeline;
+        *ret_verdict = stream->lsn >= receiver->limit_lsn ? VERDICT_LIMIT : VERDICT_GO_ON;
     }
     (void)pthread_mutex_unlock(&receiver->mutex);
     return status;
@@ -145,30 +80,10 @@ static Status accept_wal(PostgresqlReceiver *receiver, const uint8_t *data, size
 // The walsender's protocol
 // --------------------------------------------------------------------------------------------
 
-static uint64_t read_u64(const uint8_t *data)
-{
-    uint64_t value = 0;
-    for (int i = 0; i < 8; i++) {
-        value = value << 8 | data[i];
-    }
-    return value;
-}
-
-static void put_u64(uint8_t *data, uint64_t value)
-{
-    for (int i = 7; i >= 0; i--) {
-        data[i] = (uint8_t)value;
-        value >>= 8;
-    }
-}
-
-// Standby status update: written, but never flushed or applied.
 static Status send_feedback(PostgresqlReceiver *receiver, bool wants_reply, Error *error)
 {
-    uint8_t message[1 + 4 * 8 + 1] = {'r'};
-    put_u64(message + 1, receiver->stream_lsn);
-    put_u64(message + 25, (uint64_t)(clock_now_us() - POSTGRES_EPOCH_US));
-    message[33] = wants_reply ? 1 : 0;
+    uint8_t message[POSTGRESQL_FEEDBACK_SIZE];
+    postgresql_feedback_write(receiver->stream.lsn, clock_now_us(), wants_reply, message);
     PGconn *connection = receiver->client->connection;
     if (PQputCopyData(connection, (const char *)message, (int)sizeof(message)) != 1 ||
         PQflush(connection) < 0) {
@@ -182,18 +97,12 @@ static Status send_feedback(PostgresqlReceiver *receiver, bool wants_reply, Erro
 static Status handle_message(PostgresqlReceiver *receiver, const uint8_t *data, size_t size,
                              Verdict *ret_verdict, Error *error)
 {
+    const PostgresqlMessage message = postgresql_message_read(data, size);
     *ret_verdict = VERDICT_GO_ON;
-    if (size >= 25 && data[0] == 'w') {
-        if (read_u64(data + 1) != receiver->stream_lsn) {
-            return error_set(error, REASON_REPLICATION_BROKEN,
-                             "the source sent WAL of another place than expected");
-        }
-        return accept_wal(receiver, data + 25, size - 25, ret_verdict, error);
+    if (message.kind == POSTGRESQL_MESSAGE_WAL) {
+        return accept_wal(receiver, &message, ret_verdict, error);
     }
-    if (size >= 18 && data[0] == 'k') {
-        return data[17] != 0 ? send_feedback(receiver, false, error) : STATUS_OK;
-    }
-    return STATUS_OK; // kinds that later versions may add
+    return message.wants_reply ? send_feedback(receiver, false, error) : STATUS_OK;
 }
 
 static Status check_time(PostgresqlReceiver *receiver, Error *error)
@@ -211,7 +120,7 @@ static Status check_time(PostgresqlReceiver *receiver, Error *error)
 static bool is_at_limit(PostgresqlReceiver *receiver)
 {
     (void)pthread_mutex_lock(&receiver->mutex);
-    bool is_reached = !receiver->is_held && receiver->stream_lsn >= receiver->limit_lsn;
+    bool is_reached = !receiver->is_held && receiver->stream.lsn >= receiver->limit_lsn;
     (void)pthread_mutex_unlock(&receiver->mutex);
     return is_reached;
 }
@@ -262,21 +171,10 @@ static Status pump(PostgresqlReceiver *receiver, Verdict *ret_verdict, Error *er
 // The answer at a timeline's end: the next one and where it begins.
 static Status begin_timeline(PostgresqlReceiver *receiver, const PGresult *result, Error *error)
 {
-    uint64_t switch_lsn;
-    if (PQntuples(result) != 1 || PQnfields(result) < 2 ||
-        !postgresql_lsn_parse(PQgetvalue(result, 0, 1), &switch_lsn)) {
-        return error_set(error, REASON_REPLICATION_BROKEN,
-                         "the source ended timeline %" PRIu32 " at an unknown place",
-                         receiver->timeline);
-    }
-    // The segment that both timelines share begins with the old one's records: all of it belongs to
-    // the new one.
-    uint64_t segment_bytes = (uint64_t)receiver->options.segment_bytes;
-    receiver->timeline = (uint32_t)strtoul(PQgetvalue(result, 0, 0), NULL, 10);
-    receiver->stream_lsn = switch_lsn / segment_bytes * segment_bytes;
-    fd_closep(&receiver->segment_fd);
-    receiver->segment_fd = INVALID_FD;
-    return STATUS_OK;
+    bool is_told = PQntuples(result) == 1 && PQnfields(result) >= 2;
+    const char *timeline = is_told ? PQgetvalue(result, 0, 0) : "?";
+    const char *lsn = is_told ? PQgetvalue(result, 0, 1) : "an unknown place";
+    return postgresql_stream_switch(&receiver->stream, timeline, lsn, error);
 }
 
 // "requested WAL segment ... has already been removed"
@@ -284,7 +182,7 @@ static Status explain_refusal(PostgresqlReceiver *receiver, Error *error)
 {
     if (text_equal(receiver->client->sqlstate, "58P01")) {
         char lsn[POSTGRESQL_LSN_TEXT_SIZE];
-        postgresql_lsn_format(receiver->stream_lsn, lsn);
+        postgresql_lsn_format(receiver->stream.lsn, lsn);
         (void)error_set(error, REASON_LOGS_GONE,
                         "the source no longer has the WAL since the parent, which needs it from %s",
                         lsn);
@@ -348,16 +246,22 @@ static Status save_history(const PostgresqlReceiver *receiver, uint32_t timeline
 static Status check_histories(PostgresqlReceiver *receiver, uint32_t source_timeline, Error *error)
 {
     uint64_t have_lsn = receiver->state.written_lsn; // written by this thread only
-    for (uint32_t timeline = receiver->timeline + 1; timeline <= source_timeline; timeline++) {
+    if (source_timeline - receiver->stream.timeline > HISTORY_COUNT_MAX) {
+        return error_set(error, REASON_SOURCE_DIVERGED,
+                         "the source is on timeline %" PRIu32 ", more than %d after the parent's",
+                         source_timeline, HISTORY_COUNT_MAX);
+    }
+    for (uint32_t timeline = receiver->stream.timeline + 1; timeline <= source_timeline;
+         timeline++) {
         CLEANUP_FREE char *content = NULL;
         RETURN_IF_ERROR(fetch_history(receiver, timeline, &content, error));
         uint64_t switch_lsn;
-        bool is_ours = postgresql_history_switch(content, receiver->timeline, &switch_lsn);
+        bool is_ours = postgresql_history_switch(content, receiver->stream.timeline, &switch_lsn);
         if (timeline == source_timeline && (!is_ours || switch_lsn < have_lsn)) {
             (void)error_set(error, REASON_SOURCE_DIVERGED,
                             "the source is on timeline %" PRIu32
                             ", which left the parent's timeline %" PRIu32 " before its end",
-                            source_timeline, receiver->timeline);
+                            source_timeline, receiver->stream.timeline);
             return error_hint(error, "take a new seed from this source");
         }
         RETURN_IF_ERROR(save_history(receiver, timeline, content, error));
@@ -381,12 +285,13 @@ static Status identify(PostgresqlReceiver *receiver, Error *error)
                         PQgetvalue(result, 0, 0), expected);
         return error_hint(error, "correct the source's address, or take a new seed from it");
     }
-    uint32_t timeline = (uint32_t)strtoul(PQgetvalue(result, 0, 1), NULL, 10);
+    uint32_t timeline = 0; // behind every other, when it cannot be read
     uint64_t source_lsn;
+    (void)postgresql_timeline_parse(PQgetvalue(result, 0, 1), &timeline);
     receiver->is_source_behind =
-        timeline < receiver->timeline ||
+        timeline < receiver->stream.timeline ||
         !postgresql_lsn_parse(PQgetvalue(result, 0, 2), &source_lsn) ||
-        (timeline == receiver->timeline && source_lsn < receiver->state.written_lsn);
+        (timeline == receiver->stream.timeline && source_lsn < receiver->state.written_lsn);
     if (receiver->is_source_behind) {
         (void)error_set(error, REASON_SOURCE_DIVERGED,
                         "the source (timeline %" PRIu32
@@ -395,7 +300,8 @@ static Status identify(PostgresqlReceiver *receiver, Error *error)
                         timeline, PQgetvalue(result, 0, 2));
         return error_hint(error, "take a new seed from this source");
     }
-    return timeline > receiver->timeline ? check_histories(receiver, timeline, error) : STATUS_OK;
+    return timeline > receiver->stream.timeline ? check_histories(receiver, timeline, error)
+                                                : STATUS_OK;
 }
 
 // The thread
@@ -414,8 +320,8 @@ static Status stream_timeline(PostgresqlReceiver *receiver, Verdict *ret_verdict
     char command[96];
     (void)snprintf(command, sizeof(command),
                    "START_REPLICATION PHYSICAL %" PRIX32 "/%" PRIX32 " TIMELINE %" PRIu32,
-                   (uint32_t)(receiver->stream_lsn >> 32), (uint32_t)receiver->stream_lsn,
-                   receiver->timeline);
+                   (uint32_t)(receiver->stream.lsn >> 32), (uint32_t)receiver->stream.lsn,
+                   receiver->stream.timeline);
     CLEANUP(postgresql_result_clearp) PGresult *result = NULL;
     if (postgresql_query(receiver->client, REASON_SOURCE_DIVERGED, command, NULL, 0, &result,
                          error) != STATUS_OK) {
@@ -501,9 +407,12 @@ Status postgresql_receiver_start(const PostgresqlReceiverOptions *options,
     PostgresqlReceiver *receiver = mem_alloc(sizeof(*receiver));
     receiver->options = *options;
     receiver->limit_lsn = UINT64_MAX;
-    receiver->segment_fd = INVALID_FD;
-    receiver->stream_lsn = options->start_lsn;
-    receiver->timeline = options->timeline;
+    receiver->stream = (PostgresqlStream){.data_directory = options->data_directory,
+                                          .recorder = options->recorder,
+                                          .segment_bytes = options->segment_bytes,
+                                          .timeline = options->timeline,
+                                          .lsn = options->start_lsn,
+                                          .segment_fd = INVALID_FD};
     receiver->state.written_lsn = options->start_lsn;
     receiver->state.timeline = options->timeline;
     (void)pthread_mutex_init(&receiver->mutex, NULL);
@@ -553,7 +462,7 @@ void postgresql_receiver_stop(PostgresqlReceiver *receiver)
     }
     atomic_store(&receiver->stop.is_requested, true);
     (void)pthread_join(receiver->thread, NULL);
-    fd_closep(&receiver->segment_fd);
+    postgresql_stream_close(&receiver->stream);
     (void)pthread_mutex_destroy(&receiver->mutex);
     mem_free(receiver);
 }
