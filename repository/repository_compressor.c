@@ -10,8 +10,8 @@
 // Level 1 is for speed, so its table stays in the first cache: a fifth faster on database pages,
 // and not larger (docs/decisions/0021-extents-have-32-kib.md).
 #define FAST_LEVEL 1
-#define FAST_HASH_LOG 12
-#define FAST_MIN_MATCH 6
+#define FAST_HASH_LOG 11
+#define FAST_MIN_MATCH 5
 
 struct Compressor {
     ZSTD_CCtx *context;
