@@ -12,6 +12,7 @@ typedef struct DataDirectoryRequest {
     const char *directory; // missing or empty
     Limits *limits;        // NULL: none
     int64_t memory_bytes;  // for buffers; 0: the default
+    bool is_scratch;       // it goes with the instance: nothing waits for the disk
     Progress progress;
 } DataDirectoryRequest;
 

@@ -202,6 +202,7 @@ static Status backup_restore_parent(BackupJob *backup, Error *error)
         .directory = backup->job->instance->data_directory,
         .limits = agent_state_limits(backup->job->state),
         .memory_bytes = agent_state_memory_bytes(backup->job->state),
+        .is_scratch = true,
         .progress = job_progress(backup->job),
     };
     MaterializeResult result = {0};

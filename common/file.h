@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#define DIRECT_ALIGNMENT 4096 // of memory and offsets, for O_DIRECT
 #define INVALID_FD (-1)
 void fd_closep(int *fd); // for CLEANUP(fd_closep); INVALID_FD is fine
 

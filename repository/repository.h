@@ -223,11 +223,12 @@ Status repository_publish(Repository *repository, const DataKey *key, const Publ
 // A file of this name in a directory says on whose behalf it is being filled; it counts as empty.
 #define REPOSITORY_TARGET_MARK ".holdfast-restore"
 // Writes a shard backup's files into an empty (or missing) directory; every byte is authenticated;
-// durable on OK. Damage: REASON_OBJECT_MISSING or REASON_OBJECT_CORRUPT naming object and file.
-// REASON_TARGET_NOT_EMPTY, REASON_DISK_FULL (checked before the first byte too).
+// durable on OK, unless is_scratch. Damage: REASON_OBJECT_MISSING or REASON_OBJECT_CORRUPT naming
+// object and file. REASON_TARGET_NOT_EMPTY, REASON_DISK_FULL (checked before the first byte too).
 typedef struct MaterializeOptions {
     Limits *limits;       // NULL: those of limits_new
     int64_t memory_bytes; // for buffers, whatever the size of the shard; 0: the default
+    bool is_scratch;      // what a crash of the machine may take: waits for no disk
     Progress progress;
 } MaterializeOptions;
 typedef struct MaterializeResult {

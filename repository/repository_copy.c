@@ -127,6 +127,7 @@ static Status copy_shard(CopyShard *copy, SetShard *ret_shard, CopyResult *resul
     RETURN_IF_ERROR(dir_remove_all(copy->directory, error)); // of a copy that ended early
     const MaterializeOptions options = {.limits = copy->options->limits,
                                         .memory_bytes = copy->options->memory_bytes,
+                                        .is_scratch = true,
                                         .progress = copy->options->progress};
     RETURN_IF_ERROR(repository_materialize(copy->source, &key, manifest, copy->directory, &options,
                                            &materialized, error));

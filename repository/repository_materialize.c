@@ -338,7 +338,7 @@ static void empty_directory(const char *path)
 
 static Status make_durable(const Restorer *restorer, const char *directory, Error *error)
 {
-    if (syncfs(restorer->directory_fd) != 0) {
+    if (!restorer->options->is_scratch && syncfs(restorer->directory_fd) != 0) {
         return error_set_errno(error, REASON_INTERNAL, errno, "syncing '%s'", directory);
     }
     return STATUS_OK;

@@ -5,6 +5,7 @@
 // it, so threads fill one pack together.
 #include "repository/repository_pack.h"
 
+#include "common/file.h"
 #include "common/memory.h"
 
 #include <assert.h>
@@ -244,7 +245,7 @@ static void begin_pack(PackWriter *writer)
     writer->current = pack;
     writer->used_count++;
     if (pack->data == NULL) {
-        pack->data = mem_alloc(PACK_SIZE_MAX);
+        pack->data = mem_alloc_aligned(DIRECT_ALIGNMENT, PACK_SIZE_MAX);
         pack->index = mem_alloc((size_t)PACK_BLOB_COUNT_MAX * PACK_INDEX_ENTRY_SIZE);
     }
     pack->name.epoch = writer->options.epoch;

@@ -3,9 +3,8 @@
 // quicker, and finding their holes. One thread at a time; several readers may read one file.
 #pragma once
 
+#include "common/file.h"
 #include "repository/repository_format.h"
-
-#define DIRECT_ALIGNMENT 4096 // of memory and offsets, for reads and writes past the page cache
 
 typedef struct SourceReader SourceReader;
 SourceReader *source_reader_new(int directory_fd); // borrows the descriptor

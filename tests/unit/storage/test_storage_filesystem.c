@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What only a filesystem has: leftovers of killed writers, permissions, links. If this goes red, a
 // kill -9 leaves garbage, or a refusal does not tell its cure.
+#include "common/crypto.h"
 #include "common/file.h"
 #include "common/memory.h"
 #include "storage/storage_drivers.h"
@@ -70,6 +71,40 @@ static void test_leftovers_of_dead_writers_go(void **state)
     StorageObject object;
     assert_int_equal(storage_stat(fixture->storage, "live", &object, &fixture->error), STATUS_OK);
     assert_int_equal(object.size_bytes, 1);
+}
+
+// Large pieces go past the page cache, which has rules of its own on places and sizes: whatever
+// they are, what is read is what was written.
+static void test_large_pieces_at_any_place(void **state)
+{
+    Fixture *fixture = *state;
+    static const struct {
+        size_t memory_offset, size;
+    } pieces[] = {{0, 2 << 20}, {0, (1 << 20) + 5}, {0, 2 << 20},      {0, 4091},
+                  {0, 1 << 20}, {7, 1 << 20},       {0, (3 << 20) + 1}};
+    const size_t capacity = 4 << 20;
+    CLEANUP_FREE uint8_t *data = mem_alloc_aligned(DIRECT_ALIGNMENT, capacity);
+    CLEANUP_FREE uint8_t *expected = mem_alloc(4 * capacity);
+    CLEANUP_FREE uint8_t *found = mem_alloc(4 * capacity);
+    crypto_random(data, capacity);
+    StorageWriter *writer = NULL;
+    size_t size = 0;
+    assert_int_equal(storage_writer_open(fixture->storage, "large", NULL, &writer, &fixture->error),
+                     STATUS_OK);
+    for (size_t i = 0; i < ARRAY_COUNT(pieces); i++) {
+        const uint8_t *piece = data + pieces[i].memory_offset;
+        assert_int_equal(storage_writer_write(writer, piece, pieces[i].size, &fixture->error),
+                         STATUS_OK);
+        memcpy(expected + size, piece, pieces[i].size);
+        size += pieces[i].size;
+    }
+    assert_int_equal(storage_writer_commit(writer, &fixture->error), STATUS_OK);
+    StorageObject object;
+    assert_int_equal(storage_stat(fixture->storage, "large", &object, &fixture->error), STATUS_OK);
+    assert_int_equal(object.size_bytes, size);
+    assert_int_equal(storage_get_range(fixture->storage, "large", 0, size, found, &fixture->error),
+                     STATUS_OK);
+    assert_memory_equal(found, expected, size);
 }
 
 static void test_what_is_not_an_object_is_not_listed(void **state)
@@ -157,6 +192,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_leftovers_of_dead_writers_go, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_large_pieces_at_any_place, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_what_is_not_an_object_is_not_listed, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_empty_directories_go_with_their_last_object, set_up,
