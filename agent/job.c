@@ -22,7 +22,9 @@ static Status open_storage(const Job *job, const Holdfast__V1__RepositoryAccess 
         .location = access->location,
         .access_key_id = access->access_key_id,
         .secret_key = &secret,
-        .limits = {.is_canceled = &agent_state_cancel(job->state)->is_requested}};
+        .limits = {.is_canceled = &agent_state_cancel(job->state)->is_requested,
+                   .pace = limits_pace,
+                   .pace_context = agent_state_limits(job->state)}};
     if (access->object_store != NULL) {
         CLEANUP(json_freep) Json *json = message_to_json(&access->object_store->base);
         Buffer text;

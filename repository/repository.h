@@ -160,6 +160,10 @@ void limits_set_cpus(Limits *limits, int cpu_count);
 // pack (16 MiB) goes out at once. Reading a parent's map is not counted.
 void limits_set_bandwidth(Limits *limits, int64_t upload_bytes_per_second,
                           int64_t download_bytes_per_second);
+// As StorageLimits.pace of the repository's Storage, with the Limits as context: then a pack goes
+// out, or comes in, at that rate too (or at a MiB a second, when that is more), and everything
+// that is read is counted.
+void limits_pace(void *context, bool is_upload, size_t size);
 #define REPOSITORY_BANDWIDTH_MIN (INT64_C(64) * 1024) // less cannot be meant: a pack in minutes
 #define REPOSITORY_MEMORY_BYTES (INT64_C(256) * 1024 * 1024) // the default for one operation
 #define REPOSITORY_MEMORY_BYTES_MIN (INT64_C(64) * 1024 * 1024)

@@ -10,6 +10,8 @@
 #include <unistd.h>
 
 #define WAIT_STEP_US (INT64_C(100) * 1000)
+// Slower transfers would run into time limits; a low limit holds by pauses between them.
+#define PACE_BYTES_PER_SECOND_MIN (INT64_C(1024) * 1024)
 
 typedef struct Lane {
     int64_t bytes_per_second; // 0: no limit
@@ -22,6 +24,7 @@ struct Limits {
     int processor_count;
     int cpu_count, busy_count;
     Lane upload, download;
+    Lane paced_upload, paced_download; // within transfers
 };
 
 Limits *limits_new(void)
@@ -83,6 +86,11 @@ static void set_rate(Lane *lane, int64_t bytes_per_second, int64_t now_us)
     }
 }
 
+static int64_t pace_of(int64_t bytes_per_second)
+{
+    return bytes_per_second > 0 ? MAX(bytes_per_second, PACE_BYTES_PER_SECOND_MIN) : 0;
+}
+
 void limits_set_bandwidth(Limits *limits, int64_t upload_bytes_per_second,
                           int64_t download_bytes_per_second)
 {
@@ -90,6 +98,8 @@ void limits_set_bandwidth(Limits *limits, int64_t upload_bytes_per_second,
     int64_t now_us = monotonic_us();
     set_rate(&limits->upload, upload_bytes_per_second, now_us);
     set_rate(&limits->download, download_bytes_per_second, now_us);
+    set_rate(&limits->paced_upload, pace_of(upload_bytes_per_second), now_us);
+    set_rate(&limits->paced_download, pace_of(download_bytes_per_second), now_us);
     pthread_cond_broadcast(&limits->changed);
     pthread_mutex_unlock(&limits->mutex);
 }
@@ -151,4 +161,11 @@ void limits_wait_download(Limits *limits, size_t size, const atomic_bool *is_sto
 bool limits_try_download(Limits *limits, size_t size)
 {
     return try_lane(limits, &limits->download, size);
+}
+
+void limits_pace(void *context, bool is_upload, size_t size)
+{
+    Limits *limits = context;
+    while (!try_lane(limits, is_upload ? &limits->paced_upload : &limits->paced_download, size)) {
+    }
 }

@@ -215,12 +215,14 @@ class Holdfast:
 
     # --- sources ---
 
-    def source(self, engine, filler_mib=8, writes_per_second=40, start_writer=True):
-        """A fresh primary with the ledger workload."""
+    def source(self, engine, filler_mib=8, writes_per_second=40, start_writer=True, noise_mib=0):
+        """A fresh primary with the ledger workload, and so much noise, which nothing makes smaller."""
         server = ENGINES[engine](os.path.join(self.home, f"s{len(self.sources)}"), free_port())
         self.sources.append(server)
         server.start()
         ledger.create(server, filler_mib << 20)
+        if noise_mib:
+            make_noise(server, noise_mib)
         server.writer = None
         if start_writer:
             server.writer = ledger.Writer(server, ledger.journal_of(server.directory), writes_per_second, seed=7)
@@ -387,6 +389,16 @@ class Holdfast:
         for directory, _, files in os.walk(self.repository):
             total += sum(os.path.getsize(os.path.join(directory, name)) for name in files)
         return total
+
+
+def make_noise(server, mib):
+    connection = server.connect_admin(ledger.DATABASE)
+    kind = "bytea" if server.engine == "postgresql" else "longblob"
+    with connection.cursor() as cursor:
+        cursor.execute(f"CREATE TABLE noise (id int PRIMARY KEY, bytes {kind} NOT NULL)")
+        for number in range(mib * 2):
+            cursor.execute("INSERT INTO noise VALUES (%s, %s)", (number, os.urandom(1 << 19)))
+    connection.close()
 
 
 def connect(engine, port, user="checker", password="checker-password"):

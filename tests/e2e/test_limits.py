@@ -8,25 +8,11 @@ could have gone through by now is counted.
 import os
 import time
 
-from demo import ledger, servers
-from holdfast_harness import cli
+from holdfast_harness import cli, servers
 
 MIB = 1 << 20
 CAP = 64 << 10  # bytes a second, the least there may be
 PACK = 16 * MIB  # goes at once
-
-
-def noisy_source(holdfast, engine, size):
-    """A source with so many bytes more that no compression makes smaller."""
-    source = holdfast.source(engine)
-    connection = source.connect_admin(ledger.DATABASE)
-    kind = "bytea" if engine == "postgresql" else "longblob"
-    with connection.cursor() as cursor:
-        cursor.execute(f"CREATE TABLE noise (id int PRIMARY KEY, bytes {kind} NOT NULL)")
-        for number in range(size // (MIB // 2)):
-            cursor.execute("INSERT INTO noise VALUES (%s, %s)", (number, os.urandom(MIB // 2)))
-    connection.close()
-    return source
 
 
 def publishing(holdfast, backup):
@@ -47,7 +33,7 @@ def run(holdfast, *arguments):
 
 
 def test_a_cap_holds_and_is_raised_under_way(holdfast):
-    source = noisy_source(holdfast, "postgresql", 80 * MIB)
+    source = holdfast.source("postgresql", noise_mib=80)
     holdfast.create_database("shop", "postgresql", [source])
     policy = ["shop", "minutely", "--schedule", "* * * * *", "--repository", "main"]
     run(holdfast, "policy", "create", *policy, "--upload-limit", "64KiB", "--memory", "64MiB", "--cpus", "1")
@@ -72,7 +58,7 @@ def test_a_cap_holds_and_is_raised_under_way(holdfast):
 
 
 def test_a_run_has_a_cap_of_its_own_and_can_be_canceled_under_it(holdfast):
-    source = noisy_source(holdfast, "mariadb", 48 * MIB)
+    source = holdfast.source("mariadb", noise_mib=48)
     holdfast.create_database("shop", "mariadb", [source])
     backup = holdfast.start_backup("shop", limits={"upload_bytes_per_second": CAP})
     publishing(holdfast, backup)

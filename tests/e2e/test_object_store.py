@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from datetime import datetime
 
 import pytest
 from holdfast_harness import HOLDFAST, ROOT, ApiError, cli, servers
@@ -70,6 +71,30 @@ def create(holdfast, store):
     with pytest.raises(ApiError) as caught:
         holdfast.call("DELETE", "/v1/credentials/store")
     assert caught.value.reason == "in-use", caught.value
+
+
+def test_caps_of_a_repository_in_an_object_store(holdfast_without_repository, store):
+    holdfast = holdfast_without_repository
+    holdfast.post(
+        "/v1/credentials",
+        {"name": "store", "username": store["access_key_id"], "password": store["secret_key"]},
+    )
+    body = repository_body(holdfast, store)
+    body["repository"]["location"] = f"s3://{store['bucket']}/e2e/capped"
+    cap = 8 << 20
+    body["repository"]["limits"] = {"upload_bytes_per_second": cap, "download_bytes_per_second": cap}
+    holdfast.post("/v1/repositories", body)
+    source = holdfast.source("postgresql", noise_mib=40)
+    holdfast.create_database("shop", "postgresql", [source])
+    backup = holdfast.backup("shop")
+    phases = {phase["phase"]: phase for phase in holdfast.shards_of(backup["id"])[0]["attempts"][0]["phases"]}
+    begun, ended = (datetime.fromisoformat(phases["publish"][key][:19]) for key in ("started_at", "ended_at"))
+    # Whatever the machine: that many bytes take so long. Times are cut to seconds.
+    least = backup["stored_bytes"] / cap
+    assert least > 4, backup
+    assert (ended - begun).total_seconds() > 0.9 * least - 2, phases
+    done = holdfast.restore(mode="directory", backup=backup["id"])
+    assert float(done["shards"][0]["restore_time"].rstrip("s")) > 0.9 * least, done
 
 
 def test_the_loop_in_an_object_store(holdfast_without_repository, store):

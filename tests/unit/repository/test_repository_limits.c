@@ -42,11 +42,32 @@ static void test_a_higher_rate_works_at_once(void **state)
     (void)wait_ms(limits, 1000000);
 }
 
+// Within a transfer: pieces go at the rate, and at a MiB a second at the least.
+static void test_a_transfer_is_paced(void **state)
+{
+    (void)state;
+    CLEANUP(limits_freep) Limits *limits = limits_new();
+    limits_set_bandwidth(limits, INT64_C(2048) * 1024, 1);
+    int64_t started_ms = clock_monotonic_ms();
+    for (int i = 0; i < 64; i++) {
+        limits_pace(limits, true, 32 * 1024);
+    }
+    assert_true(clock_monotonic_ms() - started_ms >= 950);
+    for (int i = 0; i < 16; i++) {
+        limits_pace(limits, false, 16 * 1024); // else in days
+    }
+    limits_set_bandwidth(limits, 0, 0);
+    for (int i = 0; i < 1000; i++) {
+        limits_pace(limits, true, 1024 * 1024);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_what_is_owed_stays_owed_at_the_new_rate),
         cmocka_unit_test(test_a_higher_rate_works_at_once),
+        cmocka_unit_test(test_a_transfer_is_paced),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
