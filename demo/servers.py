@@ -175,6 +175,21 @@ class MysqlFamily(Server):
         make_directory(path)
         return path
 
+    def options(self):
+        return [
+            f"--datadir={self.data}",
+            f"--tmpdir={self.temporary()}",
+            f"--port={self.port}",
+            "--bind-address=127.0.0.1",
+            f"--socket={self.socket}",
+            f"--server-id={self.port}",
+            f"--pid-file={self.directory}/server.pid",
+            "--log-bin=binlog",
+            "--innodb-buffer-pool-size=64M",
+            "--innodb-flush-log-at-trx-commit=2",
+            "--sync-binlog=0",
+        ]
+
     def connect_admin(self, database=None):
         return pymysql.connect(
             unix_socket=self.socket, user="root", database=database, autocommit=True, connect_timeout=5
@@ -209,20 +224,10 @@ class MariadbServer(MysqlFamily):
         return [
             program("mariadbd"),
             "--no-defaults",
-            f"--datadir={self.data}",
-            f"--tmpdir={self.temporary()}",
-            f"--port={self.port}",
-            "--bind-address=127.0.0.1",
-            f"--socket={self.socket}",
-            f"--server-id={self.port}",
-            f"--pid-file={self.directory}/server.pid",
-            "--log-bin=binlog",
+            *self.options(),
             "--binlog-format=ROW",
             "--gtid-strict-mode=ON",
-            "--innodb-buffer-pool-size=64M",
             "--innodb-log-file-size=32M",
-            "--innodb-flush-log-at-trx-commit=2",
-            "--sync-binlog=0",
             "--skip-name-resolve",
             "--max-binlog-size=64M",
             "--binlog-expire-logs-seconds=86400",
@@ -260,22 +265,12 @@ class MysqlServer(MysqlFamily):
     def command(self, *extra):
         return [
             program("mysqld", self.programs),
-            f"--datadir={self.data}",
-            f"--tmpdir={self.temporary()}",
-            f"--port={self.port}",
-            "--bind-address=127.0.0.1",
-            f"--socket={self.socket}",
-            f"--server-id={self.port}",
-            f"--pid-file={self.directory}/server.pid",
-            "--log-bin=binlog",
+            *self.options(),
             "--gtid-mode=ON",
             "--enforce-gtid-consistency=ON",
             "--mysqlx=OFF",
             "--performance-schema=OFF",
-            "--innodb-buffer-pool-size=64M",
             "--innodb-redo-log-capacity=32M",
-            "--innodb-flush-log-at-trx-commit=2",
-            "--sync-binlog=0",
             "--secure-file-priv=NULL",
             "--plugin-load-add=mysql_clone.so",
             *extra,

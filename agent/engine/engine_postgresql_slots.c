@@ -212,10 +212,17 @@ static bool is_alive(const char *shard_id, const char *name, const char *const *
     return false;
 }
 
-static Status list(PostgresqlClient *client, const char *pattern, PGresult **ret_result,
-                   Error *error)
+// Connects, and lists the slots of the shard whose names go on like that behind "holdfast_".
+static Status list(const EngineSource *source, const char *shard_id, const char *prefix,
+                   PostgresqlClient **ret_client, PGresult **ret_result, Error *error)
 {
-    return postgresql_query(client, REASON_SOURCE_CONFIGURATION,
+    char shard[TAG_SIZE];
+    char text[POSTGRESQL_NAME_SIZE];
+    const char *pattern = text;
+    tag_of(shard_id, shard);
+    (void)snprintf(text, sizeof(text), "^holdfast_%s%s_[0-9a-f]{16}$", prefix, shard);
+    RETURN_IF_ERROR(postgresql_connect_sql(source, POSTGRESQL_CONNECT_MS, NULL, ret_client, error));
+    return postgresql_query(*ret_client, REASON_SOURCE_CONFIGURATION,
                             "SELECT slot_name FROM pg_catalog.pg_replication_slots"
                             " WHERE slot_type = 'physical' AND slot_name ~ $1 ORDER BY slot_name"
                             " LIMIT 1000",
@@ -225,14 +232,9 @@ static Status list(PostgresqlClient *client, const char *pattern, PGresult **ret
 Status postgresql_clean_source(const EngineSource *source, const char *shard_id,
                                const char *const *alive, int *ret_removed, Error *error)
 {
-    char shard[TAG_SIZE];
-    char pattern[POSTGRESQL_NAME_SIZE];
-    tag_of(shard_id, shard);
-    (void)snprintf(pattern, sizeof(pattern), "^holdfast_%s_[0-9a-f]{16}$", shard);
     CLEANUP(postgresql_closep) PostgresqlClient *client = NULL;
     CLEANUP(postgresql_result_clearp) PGresult *result = NULL;
-    RETURN_IF_ERROR(postgresql_connect_sql(source, POSTGRESQL_CONNECT_MS, NULL, &client, error));
-    RETURN_IF_ERROR(list(client, pattern, &result, error));
+    RETURN_IF_ERROR(list(source, shard_id, "", &client, &result, error));
     int removed = 0;
     for (int row = 0; row < PQntuples(result); row++) {
         const char *name = PQgetvalue(result, row, 0);
@@ -247,14 +249,9 @@ Status postgresql_clean_source(const EngineSource *source, const char *shard_id,
 
 Status postgresql_forget_source(const EngineSource *source, const char *shard_id, Error *error)
 {
-    char shard[TAG_SIZE];
-    char pattern[POSTGRESQL_NAME_SIZE];
-    tag_of(shard_id, shard);
-    (void)snprintf(pattern, sizeof(pattern), "^holdfast_(keep_)?%s_[0-9a-f]{16}$", shard);
     CLEANUP(postgresql_closep) PostgresqlClient *client = NULL;
     CLEANUP(postgresql_result_clearp) PGresult *result = NULL;
-    RETURN_IF_ERROR(postgresql_connect_sql(source, POSTGRESQL_CONNECT_MS, NULL, &client, error));
-    RETURN_IF_ERROR(list(client, pattern, &result, error));
+    RETURN_IF_ERROR(list(source, shard_id, "(keep_)?", &client, &result, error));
     for (int row = 0; row < PQntuples(result); row++) {
         RETURN_IF_ERROR(drop(client, PQgetvalue(result, row, 0), error));
     }

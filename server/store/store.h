@@ -47,6 +47,10 @@ typedef struct StoreRows {
 Status store_query(StoreTransaction *transaction, Arena *arena, const char *sql,
                    size_t parameter_count, const char *const *parameters, StoreRows *ret_rows,
                    Error *error);
+// The first row's first value; NULL for NULL, or without a row.
+Status store_query_value(StoreTransaction *transaction, Arena *arena, const char *sql,
+                         size_t parameter_count, const char *const *parameters,
+                         const char **ret_value, Error *error);
 const char *store_value(const StoreRows *rows, int row,
                         const char *column); // NULL for NULL; asserts the column
 int64_t store_integer(const StoreRows *rows, int row, const char *column, int64_t fallback);

@@ -45,18 +45,6 @@ static Status not_found(const char *id, Error *error)
     return error_set(error, REASON_NOT_FOUND, "there is no backup '%s'", id);
 }
 
-// The first column of the only row, or NULL.
-static Status query_id(StoreTransaction *transaction, Arena *arena, const char *sql,
-                       size_t parameter_count, const char *const *parameters, const char **ret_id,
-                       Error *error)
-{
-    StoreRows rows;
-    RETURN_IF_ERROR(
-        store_query(transaction, arena, sql, parameter_count, parameters, &rows, error));
-    *ret_id = rows.count > 0 ? rows.values[0] : NULL;
-    return STATUS_OK;
-}
-
 // Why the row was not inserted: one of the two unique indexes.
 static Status find_obstacle(StoreTransaction *transaction, Arena *arena,
                             const StoreBackupRequest *request, StoreBackupOutcome *ret_outcome,
@@ -64,16 +52,16 @@ static Status find_obstacle(StoreTransaction *transaction, Arena *arena,
 {
     const char *id = NULL;
     if (request->policy_id != NULL && request->slot_at != NULL) {
-        RETURN_IF_ERROR(query_id(
+        RETURN_IF_ERROR(store_query_value(
             transaction, arena, "SELECT id FROM backups WHERE policy_id = $1 AND slot_at = $2",
             STORE_PARAMETERS(request->policy_id, request->slot_at), &id, error));
         *ret_outcome = STORE_BACKUP_SLOT_TAKEN;
     }
     if (id == NULL) {
-        RETURN_IF_ERROR(query_id(transaction, arena,
-                                 "SELECT id FROM backups WHERE database_id = $1 AND "
-                                 "state IN ('pending', 'running')",
-                                 STORE_PARAMETERS(request->database_id), &id, error));
+        RETURN_IF_ERROR(store_query_value(transaction, arena,
+                                          "SELECT id FROM backups WHERE database_id = $1 AND "
+                                          "state IN ('pending', 'running')",
+                                          STORE_PARAMETERS(request->database_id), &id, error));
         *ret_outcome = STORE_BACKUP_OVERLAP;
     }
     if (id == NULL) {
@@ -260,21 +248,21 @@ Status store_backup_delete(StoreTransaction *transaction, Arena *arena, const ch
         return STATUS_OK;
     }
     // New restores and backups lock the database first, so none can come to use it from here on.
-    RETURN_IF_ERROR(query_id(transaction, arena,
-                             "SELECT id FROM restores WHERE backup_id = $1 AND "
-                             "state IN ('pending', 'running') LIMIT 1",
-                             STORE_PARAMETERS(id), ret_user_id, error));
+    RETURN_IF_ERROR(store_query_value(transaction, arena,
+                                      "SELECT id FROM restores WHERE backup_id = $1 AND "
+                                      "state IN ('pending', 'running') LIMIT 1",
+                                      STORE_PARAMETERS(id), ret_user_id, error));
     if (*ret_user_id != NULL) {
         *ret_outcome = STORE_BACKUP_DELETION_RESTORING;
         return STATUS_OK;
     }
-    RETURN_IF_ERROR(query_id(transaction, arena,
-                             "SELECT b.id FROM backups b JOIN shard_backups child ON "
-                             "child.backup_id = b.id JOIN shard_backups parent ON "
-                             "parent.id = child.parent_id WHERE b.database_id = $2 AND "
-                             "b.state IN ('pending', 'running') AND parent.backup_id = $1 LIMIT 1",
-                             STORE_PARAMETERS(id, store_value(&backup, 0, "database_id")),
-                             ret_user_id, error));
+    RETURN_IF_ERROR(store_query_value(
+        transaction, arena,
+        "SELECT b.id FROM backups b JOIN shard_backups child ON "
+        "child.backup_id = b.id JOIN shard_backups parent ON "
+        "parent.id = child.parent_id WHERE b.database_id = $2 AND "
+        "b.state IN ('pending', 'running') AND parent.backup_id = $1 LIMIT 1",
+        STORE_PARAMETERS(id, store_value(&backup, 0, "database_id")), ret_user_id, error));
     if (*ret_user_id != NULL) {
         *ret_outcome = STORE_BACKUP_DELETION_PARENT;
         return STATUS_OK;

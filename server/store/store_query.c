@@ -137,6 +137,17 @@ Status store_query(StoreTransaction *transaction, Arena *arena, const char *sql,
     return STATUS_OK;
 }
 
+Status store_query_value(StoreTransaction *transaction, Arena *arena, const char *sql,
+                         size_t parameter_count, const char *const *parameters,
+                         const char **ret_value, Error *error)
+{
+    StoreRows rows;
+    RETURN_IF_ERROR(
+        store_query(transaction, arena, sql, parameter_count, parameters, &rows, error));
+    *ret_value = rows.count > 0 ? rows.values[0] : NULL;
+    return STATUS_OK;
+}
+
 Status store_execute(StoreTransaction *transaction, Arena *arena, const char *sql,
                      size_t parameter_count, const char *const *parameters, Error *error)
 {

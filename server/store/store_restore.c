@@ -31,17 +31,6 @@
     " FROM restores r JOIN databases d ON d.id = r.database_id"                                    \
     " LEFT JOIN LATERAL (" SHARDS ") s ON true "
 
-static Status first_value(StoreTransaction *transaction, Arena *arena, const char *sql,
-                          size_t parameter_count, const char *const *parameters,
-                          const char **ret_value, Error *error)
-{
-    StoreRows rows;
-    RETURN_IF_ERROR(
-        store_query(transaction, arena, sql, parameter_count, parameters, &rows, error));
-    *ret_value = rows.count > 0 ? rows.values[0] : NULL;
-    return STATUS_OK;
-}
-
 Status store_restore_sources(StoreTransaction *transaction, Arena *arena, const char *backup_id,
                              StoreRows *ret_rows, Error *error)
 {
@@ -56,35 +45,36 @@ Status store_restore_newest_backup(StoreTransaction *transaction, Arena *arena,
                                    const char *database_id, const char **ret_backup_id,
                                    Error *error)
 {
-    return first_value(transaction, arena,
-                       "SELECT b.id FROM backups b WHERE b.database_id = $1 AND "
-                       "b.state = 'succeeded' AND NOT EXISTS (SELECT 1 FROM shard_backups x WHERE "
-                       "x.backup_id = b.id AND x.is_unrestorable) "
-                       "ORDER BY b.created_at DESC, b.id DESC LIMIT 1",
-                       STORE_PARAMETERS(database_id), ret_backup_id, error);
+    return store_query_value(
+        transaction, arena,
+        "SELECT b.id FROM backups b WHERE b.database_id = $1 AND "
+        "b.state = 'succeeded' AND NOT EXISTS (SELECT 1 FROM shard_backups x WHERE "
+        "x.backup_id = b.id AND x.is_unrestorable) "
+        "ORDER BY b.created_at DESC, b.id DESC LIMIT 1",
+        STORE_PARAMETERS(database_id), ret_backup_id, error);
 }
 
 Status store_restore_find_directory(StoreTransaction *transaction, Arena *arena,
                                     const char *directory, const char **ret_restore_id,
                                     Error *error)
 {
-    return first_value(transaction, arena,
-                       "SELECT id FROM restores WHERE state IN " ACTIVE " AND "
-                       "(starts_with($1 || '/', directory || '/') OR "
-                       "starts_with(directory || '/', $1 || '/')) LIMIT 1",
-                       STORE_PARAMETERS(directory), ret_restore_id, error);
+    return store_query_value(transaction, arena,
+                             "SELECT id FROM restores WHERE state IN " ACTIVE " AND "
+                             "(starts_with($1 || '/', directory || '/') OR "
+                             "starts_with(directory || '/', $1 || '/')) LIMIT 1",
+                             STORE_PARAMETERS(directory), ret_restore_id, error);
 }
 
 Status store_restore_find_port(StoreTransaction *transaction, Arena *arena, int first_port,
                                int count, const char **ret_restore_id, Error *error)
 {
-    return first_value(transaction, arena,
-                       "SELECT r.id FROM restores r JOIN restore_shards rs ON "
-                       "rs.restore_id = r.id WHERE r.state IN " ACTIVE " AND "
-                       "rs.port >= $1::int AND rs.port < $2::int LIMIT 1",
-                       STORE_PARAMETERS(store_integer_parameter(arena, first_port),
-                                        store_integer_parameter(arena, first_port + count)),
-                       ret_restore_id, error);
+    return store_query_value(transaction, arena,
+                             "SELECT r.id FROM restores r JOIN restore_shards rs ON "
+                             "rs.restore_id = r.id WHERE r.state IN " ACTIVE " AND "
+                             "rs.port >= $1::int AND rs.port < $2::int LIMIT 1",
+                             STORE_PARAMETERS(store_integer_parameter(arena, first_port),
+                                              store_integer_parameter(arena, first_port + count)),
+                             ret_restore_id, error);
 }
 
 Status store_restore_add(StoreTransaction *transaction, Arena *arena, const StoreRestore *restore,
