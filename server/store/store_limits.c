@@ -1,26 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "server/store/store_limits.h"
 
-// Who moves bytes now, on whose behalf and to where. A run's own limits replace its policy's.
+// Who is at work, on whose behalf and where to; and who moves bytes, or is about to: an attempt
+// downloads its parent, and uploads from its checkpoint on. A run's own limits replace its
+// policy's.
 #define TRANSFERS                                                                                  \
-    "SELECT a.instance_id, b.id AS run_id, b.repository_id, true AS is_backup,"                    \
+    "SELECT a.instance_id, b.id AS run_id, b.repository_id,"                                       \
+    " a.phase IN ('checkpoint', 'stop', 'publish') AS is_uploading,"                               \
+    " a.phase IN ('launch', 'restore') AS is_downloading,"                                         \
     " coalesce(p.limits, '{}') || coalesce(b.limits, '{}') AS limits"                              \
     " FROM attempts a JOIN shard_backups sb ON sb.id = a.shard_backup_id"                          \
     " JOIN backups b ON b.id = sb.backup_id LEFT JOIN policies p ON p.id = b.policy_id"            \
     " WHERE a.state = 'running'"                                                                   \
-    " UNION ALL SELECT rs.instance_id, t.id, b.repository_id, false, coalesce(t.limits, '{}')"     \
-    " FROM restores t JOIN restore_shards rs ON rs.restore_id = t.id"                              \
+    " UNION ALL SELECT rs.instance_id, t.id, b.repository_id, false, true,"                        \
+    " coalesce(t.limits, '{}') FROM restores t JOIN restore_shards rs ON rs.restore_id = t.id"     \
     " JOIN backups b ON b.id = t.backup_id WHERE t.state IN ('pending', 'running')"                \
     " AND rs.state IN ('pending', 'running') AND rs.instance_id IS NOT NULL"
-// Backups use both directions, restores read only.
+// Whoever does not move bytes now counts for itself: when it begins it has its part already.
 #define COUNTED                                                                                    \
     "SELECT instance_id, repository_id, limits,"                                                   \
-    " count(*) FILTER (WHERE is_backup) OVER run AS run_uploads,"                                  \
-    " count(*) OVER run AS run_downloads,"                                                         \
-    " count(*) FILTER (WHERE is_backup) OVER repository AS repository_uploads,"                    \
-    " count(*) OVER repository AS repository_downloads,"                                           \
-    " count(*) FILTER (WHERE is_backup) OVER () AS fleet_uploads,"                                 \
-    " count(*) OVER () AS fleet_downloads"                                                         \
+    " count(*) FILTER (WHERE is_uploading) OVER run"                                               \
+    "  + (NOT is_uploading)::int AS run_uploads,"                                                  \
+    " count(*) FILTER (WHERE is_downloading) OVER run"                                             \
+    "  + (NOT is_downloading)::int AS run_downloads,"                                              \
+    " count(*) FILTER (WHERE is_uploading) OVER repository"                                        \
+    "  + (NOT is_uploading)::int AS repository_uploads,"                                           \
+    " count(*) FILTER (WHERE is_downloading) OVER repository"                                      \
+    "  + (NOT is_downloading)::int AS repository_downloads,"                                       \
+    " count(*) FILTER (WHERE is_uploading) OVER () + (NOT is_uploading)::int AS fleet_uploads,"    \
+    " count(*) FILTER (WHERE is_downloading) OVER ()"                                              \
+    "  + (NOT is_downloading)::int AS fleet_downloads"                                             \
     " FROM transfers"                                                                              \
     " WINDOW run AS (PARTITION BY run_id), repository AS (PARTITION BY repository_id)"
 

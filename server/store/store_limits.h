@@ -24,7 +24,8 @@ typedef struct InstanceLimits {
 } InstanceLimits;
 
 // Of those of the list ("{uuid,uuid}") that are at work: running attempts, and shards of restores
-// that have an instance and are not done. The former share both directions, the latter downloads.
+// that have an instance and are not done. A cap is shared by those that move bytes in its direction
+// or are about to, and by the one itself.
 Status store_instance_limits(StoreTransaction *transaction, Arena *arena, const char *instance_ids,
                              InstanceLimits **ret_limits, size_t *ret_count, Error *error);
 

@@ -171,7 +171,8 @@ def test_a_policy_says_what_it_keeps(fleet, page, open_page):
     limits = {"upload_bytes_per_second": 20 << 20, "cpu_count": 1}
     fleet.call("PATCH", "/v1/databases/shop/policies/nightly", {"limits": limits})
     dark.see(".policy >> text=/at most 20.0 MiB.s up, 1 processor each/")
-    fleet.call("PATCH", "/v1/databases/shop/policies/nightly", {"limits": {"upload_bytes_per_second": 0, "cpu_count": 0}})
+    limits = {"upload_bytes_per_second": 0, "cpu_count": 0}
+    fleet.call("PATCH", "/v1/databases/shop/policies/nightly", {"limits": limits})
     dark.click("role=button[name='What it keeps']")
     dark.see("role=dialog >> text=kept")
     dark.screenshot("retention-dialog-dark", is_whole=False)

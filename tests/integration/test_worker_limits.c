@@ -43,51 +43,84 @@ static Holdfast__V1__ResourceLimits assert_told(FakeAgent *agent, int64_t upload
     return limits;
 }
 
-static void test_shards_share_what_their_run_may_use(void **state)
+static void commit(FakeAgent *agent)
 {
-    WorkerFixture *fixture = worker_fixture_new(*state, 2);
-    worker_fixture_start(fixture);
+    Holdfast__V1__CommitRequest request;
+    fake_agent_phase(agent, HOLDFAST__V1__PHASE__PHASE_STOP);
+    fake_agent_phase(agent, HOLDFAST__V1__PHASE__PHASE_PUBLISH);
+    fake_agent_publish(agent, &request);
+    fake_agent_phase(agent, HOLDFAST__V1__PHASE__PHASE_COMMIT);
+    assert_true(fake_agent_commit(agent, &request));
+}
+
+static void make_due_policy(WorkerFixture *fixture)
+{
     call(fixture, "CreatePolicy",
          "{\"database\":\"shop\",\"policy\":{\"name\":\"nightly\",\"repository\":\"main\","
          "\"schedule\":\"0 0 1 1 *\",\"limits\":{\"upload_bytes_per_second\":8388608,"
          "\"download_bytes_per_second\":4194304,\"memory_bytes\":134217728}}}");
     CLEANUP_FREE char *due = service_fixture_sql(
         fixture->base, "UPDATE policy_due SET next_at = now() - interval '1 s'; SELECT 1");
+}
+
+static void test_changes_reach_what_is_running(void **state)
+{
+    WorkerFixture *fixture = worker_fixture_new(*state, 2);
+    worker_fixture_start(fixture);
+    make_due_policy(fixture);
     FakeAgent *first = fake_agent_assigned(fixture);
     FakeAgent *second = fake_agent_assigned(fixture);
-    Holdfast__V1__ResourceLimits limits = assert_told(first, 4 * MIB, 2 * MIB);
+    // Both are about to restore, nobody uploads yet.
+    Holdfast__V1__ResourceLimits limits = assert_told(first, 8 * MIB, 2 * MIB);
     assert_int_equal(limits.memory_bytes, 128 * MIB);
-    // The policy is changed while its backup runs.
     call(fixture, "UpdatePolicy",
          "{\"policy\":{\"database\":\"shop\",\"name\":\"nightly\",\"limits\":"
          "{\"upload_bytes_per_second\":2097152,\"cpu_count\":3}},\"update_mask\":"
          "\"limits.upload_bytes_per_second,limits.cpu_count\"}");
-    limits = assert_told(first, MIB, 2 * MIB);
+    limits = assert_told(first, 2 * MIB, 2 * MIB);
     assert_int_equal(limits.cpu_count, 3);
-    (void)assert_told(second, MIB, 2 * MIB);
+    (void)assert_told(second, 2 * MIB, 2 * MIB);
     // The run's own limits replace those of the policy, one by one.
     CLEANUP_FREE char *id = service_fixture_sql(fixture->base, "SELECT id FROM backups");
     CLEANUP_FREE char *own =
         string_format("{\"backup\":\"%s\",\"limits\":{\"download_bytes_per_second\":1048576}}", id);
     call(fixture, "LimitBackup", own);
-    limits = assert_told(first, MIB, MIB / 2);
+    limits = assert_told(first, 2 * MIB, MIB / 2);
     assert_int_equal(limits.cpu_count, 3);
-    (void)assert_told(second, MIB, MIB / 2);
+    (void)assert_told(second, 2 * MIB, MIB / 2);
     // The repository's are smaller for a while.
     call(fixture, "UpdateRepository",
-         "{\"repository\":{\"name\":\"main\",\"limits\":{\"upload_bytes_per_second\":262144}},"
+         "{\"repository\":{\"name\":\"main\",\"limits\":{\"download_bytes_per_second\":262144}},"
          "\"update_mask\":\"limits\"}");
-    (void)assert_told(first, 128 * 1024, MIB / 2);
-    (void)assert_told(second, 128 * 1024, MIB / 2);
+    (void)assert_told(first, 2 * MIB, 128 * 1024);
+    (void)assert_told(second, 2 * MIB, 128 * 1024);
     call(fixture, "UpdateRepository",
          "{\"repository\":{\"name\":\"main\"},\"update_mask\":\"limits\"}");
-    (void)assert_told(second, MIB, MIB / 2);
-    // One ends, and the other has all.
-    fake_agent_ready(first);
+    (void)assert_told(second, 2 * MIB, MIB / 2);
+    fake_agent_free(first);
+    fake_agent_free(second);
+    worker_fixture_free(fixture);
+}
+
+static void test_who_moves_nothing_takes_nothing_from_the_others(void **state)
+{
+    WorkerFixture *fixture = worker_fixture_new(*state, 2);
+    worker_fixture_start(fixture);
+    make_due_policy(fixture);
+    FakeAgent *first = fake_agent_assigned(fixture);
+    FakeAgent *second = fake_agent_assigned(fixture);
+    (void)assert_told(first, 8 * MIB, 2 * MIB);
     fake_agent_ready(second);
+    (void)assert_told(first, 8 * MIB, 4 * MIB);
+    (void)assert_told(second, 8 * MIB, 2 * MIB); // were it to begin again
+    fake_agent_ready(first);
+    fake_agent_take_checkpoint(first, "0/1");
+    (void)assert_told(second, 4 * MIB, 4 * MIB); // were it to begin now
     fake_agent_take_checkpoint(second, "0/1");
-    fake_agent_finish(first);
-    (void)assert_told(second, 2 * MIB, MIB);
+    (void)assert_told(first, 4 * MIB, 4 * MIB);
+    (void)assert_told(second, 4 * MIB, 4 * MIB);
+    commit(first);
+    (void)assert_told(second, 8 * MIB, 4 * MIB);
     fake_agent_free(first);
     fake_agent_free(second);
     worker_fixture_free(fixture);
@@ -162,7 +195,8 @@ int main(void)
 {
     scratch_postgres_drop_root();
     const struct CMUnitTest tests[] = {
-        WORKER_TEST(test_shards_share_what_their_run_may_use),
+        WORKER_TEST(test_changes_reach_what_is_running),
+        WORKER_TEST(test_who_moves_nothing_takes_nothing_from_the_others),
         WORKER_TEST(test_an_agent_that_comes_back_is_told_again),
         WORKER_TEST(test_restores_and_backups_share_the_fleet),
     };
