@@ -7,6 +7,7 @@ import os
 import shutil
 
 import bench_store
+from bench_cycle import CYCLE, measure_cycles
 from bench_datasets import DATASETS, changed_ranges
 from bench_limits import limits
 from bench_peers import PACKAGES, PEERS
@@ -145,6 +146,23 @@ BARS = {
 }
 
 
+def alone(samples, name):
+    """Ours, which nobody else has."""
+    ours = round(samples.median(name, "ours"), 3)
+    spread = round(samples.spread(name, "ours"), 3)
+    return {
+        "name": name,
+        "unit": samples.units[name],
+        "ours": ours,
+        "peer": 0.0,
+        "peer_name": "",
+        "ratio": 0.0,
+        "bar": None,
+        "holds": None,
+        "spread": spread,
+    }
+
+
 def limit_row(samples, name, rate, stages):
     """Against the slowest stage on its own."""
     slowest = min(stages, key=lambda stage: samples.median(f"limit: {stage}", "machine"))
@@ -163,9 +181,18 @@ def limit_row(samples, name, rate, stages):
     }
 
 
+def note_cycle_of_peers(samples):
+    """What proves as much: a backup and its restore."""
+    for peer in samples.peers(SECOND):
+        for second, restored in zip(samples.values[SECOND][peer], samples.values[RESTORE][peer]):
+            samples.note(CYCLE, f"{peer}, and restore", second + restored)
+
+
 def rows_of(samples, engine, changed_mib):
     rows = []
     for name in samples.values:
+        if name.startswith(CYCLE) and not samples.peers(name):
+            rows.append({**alone(samples, name), "engine": engine})
         for peer in samples.peers(name):
             if peer != "machine":
                 bar = BARS.get((name, peer), BARS.get((name, None)))
@@ -209,7 +236,7 @@ def rows_of(samples, engine, changed_mib):
 
 
 def bench_data(arguments):
-    """Seed, second backup after 1 % of the pages changed, and restore; with peers on one S3 server."""
+    """Seed, second backup after 1 % of the pages changed, restore, whole cycle; with peers on one S3 server."""
     missing = [name for name in PACKAGES if not shutil.which(name)]
     if missing:
         raise SystemExit(f"bench: missing programs: {', '.join(missing)}; install the packages of these names")
@@ -236,6 +263,8 @@ def bench_data(arguments):
                     if name.startswith("limit: ")
                 )
             )
+            measure_cycles(samples, dataset, arguments.size_mib, arguments.rounds, store)
+            note_cycle_of_peers(samples)
             rows += rows_of(samples, engine, changed_bytes / 2**20)
     finally:
         store.stop()

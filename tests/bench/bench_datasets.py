@@ -15,12 +15,15 @@ PAGE_SIZE = 8192  # PostgreSQL's; two of them are one of InnoDB's
 
 
 class Dataset:
-    """`first` and `second` are directories of a cleanly stopped server: before and after the change."""
+    """`first` and `second` are directories of a cleanly stopped server: before and after the change, of one page in a
+    hundred or of about `changed_mib`."""
 
     engine = ""
 
-    def __init__(self, size_mib):
-        self.home = os.path.join(STATE, f"{self.engine}-{size_mib}")
+    def __init__(self, size_mib, changed_mib=None):
+        self.changed_part = changed_mib / size_mib if changed_mib else CHANGED_PART
+        suffix = f"-{changed_mib}" if changed_mib else ""
+        self.home = os.path.join(STATE, f"{self.engine}-{size_mib}{suffix}")
         self.first, self.second = (os.path.join(self.home, name) for name in ("first", "second"))
         self.server = self.new_server()
         complete = os.path.join(self.home, "complete")
@@ -37,11 +40,11 @@ class Dataset:
     def make(self, size_mib):
         try:
             self.start()
-            self.fill(size_mib)
+            self.fill(self.server, size_mib)
             self.server.stop()
             copy_tree(self.server.data, self.first)
             self.start()
-            self.change()
+            self.change(self.server, self.changed_part)
             self.server.stop()
             os.rename(self.server.data, self.second)
         finally:
@@ -50,10 +53,13 @@ class Dataset:
     def start(self):
         self.server.start()
 
-    def fill(self, size_mib):
+    @staticmethod
+    def fill(server, size_mib):
         raise NotImplementedError
 
-    def change(self):
+    @staticmethod
+    def change(server, part):
+        """Updates a row in so many of the pages."""
         raise NotImplementedError
 
 
@@ -61,10 +67,13 @@ def copy_tree(source, target):
     subprocess.run(["cp", "-a", source, target], check=True)
 
 
+TABLES = 8
+ROW_BYTES = 235  # of sysbench, with its share of the pages' free space and the secondary index
+SCALE_BYTES = 16 << 20  # of one unit of pgbench's scale, with the fill factor below
+
+
 class InnodbDataset(Dataset):
     engine = "mariadb"
-    TABLES = 8
-    ROW_BYTES = 235  # with its share of the pages' free space and the secondary index
 
     def new_server(self):
         self.first_live, self.second_live = self.first + "-live", self.second + "-live"
@@ -80,16 +89,17 @@ class InnodbDataset(Dataset):
             "--innodb-doublewrite=0",
         )
 
-    def fill(self, size_mib):
-        self.server.query("CREATE DATABASE sbtest")
-        rows = (size_mib << 20) // self.ROW_BYTES // self.TABLES
+    @staticmethod
+    def fill(server, size_mib):
+        server.query("CREATE DATABASE sbtest")
+        rows = (size_mib << 20) // ROW_BYTES // TABLES
         subprocess.run(
             [
                 servers.program("sysbench"),
                 "oltp_read_write",
-                f"--mysql-socket={self.server.socket}",
+                f"--mysql-socket={server.socket}",
                 "--mysql-user=root",
-                f"--tables={self.TABLES}",
+                f"--tables={TABLES}",
                 f"--table-size={rows}",
                 "--threads=2",
                 "prepare",
@@ -104,21 +114,21 @@ class InnodbDataset(Dataset):
         copy_tree(self.first, self.first_live)
         copy_tree(self.second, self.second_live)
 
-    def change(self):
-        for table in range(1, self.TABLES + 1):
-            ((pages, rows),) = self.server.query(
+    @staticmethod
+    def change(server, part):
+        for table in range(1, TABLES + 1):
+            ((pages, rows),) = server.query(
                 "SELECT s.clustered_index_size, s.n_rows FROM mysql.innodb_table_stats s"
                 f" WHERE s.database_name = 'sbtest' AND s.table_name = 'sbtest{table}'"
             )
             # Column c is in no index: only the row's own page changes.
-            self.server.query(
-                f"UPDATE sbtest.sbtest{table} SET c = REVERSE(c) WHERE RAND({table}) < {CHANGED_PART * pages / rows}"
+            server.query(
+                f"UPDATE sbtest.sbtest{table} SET c = REVERSE(c) WHERE RAND({table}) < {part * pages / rows}"
             )
 
 
 class PostgresDataset(Dataset):
     engine = "postgresql"
-    SCALE_BYTES = 16 << 20  # of one unit of pgbench's scale, with the fill factor below
 
     def new_server(self):
         return servers.PostgresServer(os.path.join(self.home, "server"), PORT)
@@ -128,16 +138,17 @@ class PostgresDataset(Dataset):
             "-c", "shared_buffers=512MB", "-c", "autovacuum=off", "-c", "wal_level=minimal", "-c", "max_wal_senders=0"
         )
 
-    def fill(self, size_mib):
-        scale = max(1, (size_mib << 20) // self.SCALE_BYTES)
+    @staticmethod
+    def fill(server, size_mib):
+        scale = max(1, (size_mib << 20) // SCALE_BYTES)
         # Room in each page for a new version of a row: then an update changes the row's own page and no index.
         subprocess.run(
             [
-                os.path.join(self.server.programs, "pgbench"),
+                os.path.join(server.programs, "pgbench"),
                 "-h",
-                self.server.directory,
+                server.directory,
                 "-p",
-                str(self.server.port),
+                str(server.port),
                 "-U",
                 "postgres",
                 "-i",
@@ -153,12 +164,13 @@ class PostgresDataset(Dataset):
             stderr=subprocess.DEVNULL,
         )
 
-    def change(self):
-        ((pages, rows),) = self.server.query(
+    @staticmethod
+    def change(server, part):
+        ((pages, rows),) = server.query(
             "SELECT relpages, reltuples FROM pg_class WHERE relname = 'pgbench_accounts'"
         )
-        self.server.query(
-            f"UPDATE pgbench_accounts SET abalance = abalance + 1 WHERE random() < {CHANGED_PART * pages / rows}"
+        server.query(
+            f"UPDATE pgbench_accounts SET abalance = abalance + 1 WHERE random() < {part * pages / rows}"
         )
 
 

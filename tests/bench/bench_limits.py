@@ -62,22 +62,34 @@ def transfers(store, scratch):
     return upload, download
 
 
+class Files:
+    """The large files of a data directory, listed for xargs."""
+
+    def __init__(self, directory, scratch):
+        files = files_of(directory)
+        self.size = sum(os.path.getsize(path) for path in files)
+        self.listing = os.path.join(scratch, "files")
+        with open(self.listing, "w", encoding="utf-8") as file:
+            file.write("\n".join(files) + "\n")
+
+    def rate(self, command):
+        """Of a command for each file, `@`, as many at once as there are processors."""
+        drop_caches()
+        return rate(self.size, f"xargs -a {self.listing} -d '\\n' -P{os.cpu_count() or 1} -I@ {command}")
+
+    def read_rate(self):
+        return self.rate("dd if=@ of=/dev/null iflag=direct bs=4M status=none")
+
+
 def limits(directory, store, scratch, stored_part):
     """`stored_part`: stored bytes for each byte of files, which is all that is sealed and sent."""
     processors = os.cpu_count() or 1
-    files = files_of(directory)
-    size = sum(os.path.getsize(path) for path in files)
-    listing = os.path.join(scratch, "files")
-    with open(listing, "w", encoding="utf-8") as file:
-        file.write("\n".join(files) + "\n")
-    drop_caches()
-    read = rate(
-        size, f"xargs -a {listing} -d '\\n' -P{processors} -I@ dd if=@ of=/dev/null iflag=direct bs=4M status=none"
-    )
-    compress = rate(size, f"xargs -a {listing} -d '\\n' -P{processors} -I@ zstd -q -1 -T1 -f -o /dev/null @")
+    files = Files(directory, scratch)
+    read = files.read_rate()
+    compress = files.rate("zstd -q -1 -T1 -f -o /dev/null @")
     upload, download = transfers(store, scratch)
     target = os.path.join(scratch, "write")
-    written = min(size, 2 << 30)
+    written = min(files.size, 2 << 30)
     half = written // 2 >> 22
     write = rate(
         half * 2 << 22,

@@ -15,11 +15,12 @@ import sys
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, ROOT)
 
+from bench_curve import bench_curve  # noqa: E402
 from bench_data import bench_data  # noqa: E402
 from bench_sweeps import bench_retention  # noqa: E402
 from bench_tools import RESULTS, STATE, show, write_results  # noqa: E402
 
-BENCHMARKS = {"data": bench_data, "retention": bench_retention}
+BENCHMARKS = {"data": bench_data, "curve": bench_curve, "retention": bench_retention}
 
 
 def main():

@@ -102,8 +102,9 @@ def show(rows):
     for one in rows:
         bar = "" if one["bar"] is None else f"{one['bar']:.2f}"
         holds = {None: "", True: "holds", False: "FAILS"}[one["holds"]]
+        peer, ratio = (f"{one['peer']:.2f}", f"{one['ratio']:.2f}") if one["peer_name"] else ("", "")
         print(
-            f"{one['name']:58} {one['ours']:10.2f} {one['peer']:10.2f} {one['unit']:5} {one['ratio']:6.2f} {bar:>5} "
+            f"{one['name']:58} {one['ours']:10.2f} {peer:>10} {one['unit']:5} {ratio:>6} {bar:>5} "
             f"{holds:5} {one['spread']:6.0%}  {one['peer_name']}"
         )
 
@@ -131,7 +132,8 @@ def chart(title, rows):
     for number, one in enumerate(rows):
         y = 44 + step * number
         color = "#b3261e" if one["holds"] is False else "#1d6f5c"
-        parts.append(f'<text x="{left - 8}" y="{y + 12}" text-anchor="end">{one["name"]} / {one["peer_name"]}</text>')
+        label = " / ".join(text for text in (one["name"], one["peer_name"]) if text)
+        parts.append(f'<text x="{left - 8}" y="{y + 12}" text-anchor="end">{label}</text>')
         parts.append(f'<rect x="{left}" y="{y}" width="{one["ratio"] * scale:.1f}" height="15" fill="{color}"/>')
         parts.append(f'<text x="{left + one["ratio"] * scale + 6:.1f}" y="{y + 12}">{one["ratio"]:.2f}</text>')
         if one["bar"] is not None:
