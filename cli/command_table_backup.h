@@ -107,6 +107,7 @@ static const CommandOption BACKUP_HOLD[] = {
     {"note", VALUE_TEXT, "TEXT", "note", "who asked for it and why", NULL, false}, NO_MORE};
 static const CommandOption BACKUP_LIST[] = {
     {"database", VALUE_TEXT, "NAME", "database", "of one database", NULL, false},
+    {"repository", VALUE_TEXT, "NAME", "repository", "in one repository", NULL, false},
     {"state", VALUE_TEXT, "STATE", "state", "in one state",
      "pending running succeeded failed canceled deleting deleted", false},
     LIMIT_OPTION,

@@ -18,6 +18,7 @@ import { useLive, usePageTitle } from "../ui/hooks";
 import { Badge, Card, Crumbs, Empty, Figure, Link, ListPage, Time, Waiting } from "../ui/parts";
 
 const SHOWN_BACKUPS = 25;
+const READ_BACKUPS = 500;
 
 const concerns = (event: { kind: string }): boolean => /^(backup|repository)\./.test(event.kind);
 
@@ -185,6 +186,13 @@ function Backups(props: { backups: Backup[] }) {
       ) : (
         <BackupTable backups={shown.slice(0, SHOWN_BACKUPS)} withDatabase />
       )}
+      {(shown.length > SHOWN_BACKUPS || props.backups.length >= READ_BACKUPS) && (
+        <p class="muted">
+          The newest {Math.min(SHOWN_BACKUPS, shown.length)} of {shown.length}
+          {props.backups.length >= READ_BACKUPS && ` among the last ${READ_BACKUPS}`}.{" "}
+          <code>holdfast backup list</code> lists every one.
+        </p>
+      )}
     </Card>
   );
 }
@@ -200,7 +208,7 @@ async function load(name: string): Promise<Everything> {
   const [repository, databases, backups] = await Promise.all([
     get<Repository>(path),
     getAll<RepositoryDatabase>(`${path}/databases`, "databases"),
-    getSome<Backup>(`/v1/backups?repository=${encode(name)}&page_size=500`, "backups"),
+    getSome<Backup>(`/v1/backups?repository=${encode(name)}&page_size=${READ_BACKUPS}`, "backups"),
   ]);
   return { repository, databases, backups: backups.filter((backup) => backup.state !== "deleted") };
 }
