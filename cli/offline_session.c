@@ -12,6 +12,14 @@
 
 #define CPU_COUNT_MAX 1024
 
+#define STORE_OF_ENVIRONMENT(prefix)                                                               \
+    {                                                                                              \
+        .endpoint = getenv(prefix "ENDPOINT"), .region = getenv(prefix "REGION"),                  \
+        .ca_certificate_file = getenv(prefix "CA_FILE"), .profile = getenv(prefix "PROFILE"),      \
+        .credential_file = getenv(prefix "CREDENTIAL_FILE"),                                       \
+        .is_path_style = text_equal(getenv(prefix "PATH_STYLE"), "true"),                          \
+    }
+
 typedef struct OptionPlace {
     const char *name;
     const char **value;
@@ -55,9 +63,16 @@ static Status parse_one(int argument_count, char **arguments, int *index, Offlin
         {"--cpus", &options->cpus},
         {"--memory", &options->memory},
         {"--state", &options->state_file},
-        {"--endpoint", &options->endpoint},
-        {"--region", &options->region},
-        {"--ca-certificate-file", &options->ca_certificate_file},
+        {"--endpoint", &options->store.endpoint},
+        {"--region", &options->store.region},
+        {"--ca-certificate-file", &options->store.ca_certificate_file},
+        {"--profile", &options->store.profile},
+        {"--credential-file", &options->store.credential_file},
+        {"--to-endpoint", &options->to_store.endpoint},
+        {"--to-region", &options->to_store.region},
+        {"--to-ca-certificate-file", &options->to_store.ca_certificate_file},
+        {"--to-profile", &options->to_store.profile},
+        {"--to-credential-file", &options->to_store.credential_file},
         {"--output", &output},
         {"--shard", &shard},
     };
@@ -103,10 +118,8 @@ Status offline_parse(int argument_count, char **arguments, int first, OfflineOpt
     OfflineOptions options = {
         .repository = getenv("HOLDFAST_REPOSITORY"),
         .key_file = getenv("HOLDFAST_KEY_FILE"),
-        .endpoint = getenv("HOLDFAST_STORE_ENDPOINT"),
-        .region = getenv("HOLDFAST_STORE_REGION"),
-        .ca_certificate_file = getenv("HOLDFAST_STORE_CA_FILE"),
-        .is_path_style = text_equal(getenv("HOLDFAST_STORE_PATH_STYLE"), "true"),
+        .store = STORE_OF_ENVIRONMENT("HOLDFAST_STORE_"),
+        .to_store = STORE_OF_ENVIRONMENT("HOLDFAST_TO_STORE_"),
     };
     for (int index = first; index < argument_count; index++) {
         if (text_equal(arguments[index], "--help") || text_equal(arguments[index], "-h")) {
@@ -118,7 +131,9 @@ Status offline_parse(int argument_count, char **arguments, int first, OfflineOpt
         } else if (arguments[index][0] != '-') {
             RETURN_IF_ERROR(take_word(&options, arguments[index], error));
         } else if (text_equal(arguments[index], "--path-style")) {
-            options.is_path_style = true;
+            options.store.is_path_style = true;
+        } else if (text_equal(arguments[index], "--to-path-style")) {
+            options.to_store.is_path_style = true;
         } else if (!text_equal(arguments[index], "--offline") &&
                    !text_equal(arguments[index], "--plain")) {
             RETURN_IF_ERROR(parse_one(argument_count, arguments, &index, &options, error));
@@ -137,19 +152,21 @@ Status offline_need(const char *value, const char *option, Error *error)
     return STATUS_OK;
 }
 
-Status offline_open_storage(const OfflineOptions *options, const char *location,
-                            Storage **ret_storage, Error *error)
+Status offline_open_storage(const OfflineStore *store, const char *location, Storage **ret_storage,
+                            Error *error)
 {
     CLEANUP_FREE char *ca_pem = NULL;
     size_t size = 0;
-    if (!text_is_empty(options->ca_certificate_file)) {
+    if (!text_is_empty(store->ca_certificate_file)) {
         RETURN_IF_ERROR(
-            file_read(options->ca_certificate_file, LIMIT_FILE_BYTES, &ca_pem, &size, error));
+            file_read(store->ca_certificate_file, LIMIT_FILE_BYTES, &ca_pem, &size, error));
     }
     return storage_open(&(StorageOptions){.location = location,
-                                          .endpoint = options->endpoint,
-                                          .region = options->region,
-                                          .is_path_style = options->is_path_style,
+                                          .endpoint = store->endpoint,
+                                          .region = store->region,
+                                          .is_path_style = store->is_path_style,
+                                          .profile = store->profile,
+                                          .credential_file = store->credential_file,
                                           .ca_pem = ca_pem},
                         ret_storage, error);
 }
@@ -161,7 +178,7 @@ Status offline_open(const OfflineOptions *options, Repository **ret_repository, 
     CLEANUP(key_wrapper_freep) KeyWrapper *wrapper = NULL;
     Storage *storage = NULL;
     RETURN_IF_ERROR(key_wrapper_open(options->key_file, &wrapper, error));
-    RETURN_IF_ERROR(offline_open_storage(options, options->repository, &storage, error));
+    RETURN_IF_ERROR(offline_open_storage(&options->store, options->repository, &storage, error));
     return repository_open(storage, TAKE_PTR(wrapper), ret_repository, error);
 }
 

@@ -10,17 +10,23 @@
 #define OFFLINE_SHARD_COUNT_MAX 64
 #define OFFLINE_WORD_COUNT_MAX 2
 
-typedef struct OfflineOptions {
-    const char *repository;                              // location
-    const char *key_file;                                // or another location of a wrapping key
-    const char *endpoint, *region, *ca_certificate_file; // of an object store
+// How to reach an object store. Secrets are in files only.
+typedef struct OfflineStore {
+    const char *endpoint, *region, *ca_certificate_file, *profile, *credential_file;
     bool is_path_style;
+} OfflineStore;
+
+typedef struct OfflineOptions {
+    const char *repository; // location
+    const char *key_file;   // or another location of a wrapping key
+    OfflineStore store;
     const char *database; // name or id
     const char *backup;   // id, the start of one, or "latest"
     const char *target;
     const char *new_key_file;
     const char *confirm;
     const char *to, *to_key_file; // another repository
+    OfflineStore to_store;
     const char *scratch;
     const char *sample, *state_file;
     const char *jobs;
@@ -34,15 +40,15 @@ typedef struct OfflineOptions {
 } OfflineOptions;
 
 // Reads "--name value" and "--name=value" from arguments[first] on. Texts are borrowed.
-// HOLDFAST_REPOSITORY, HOLDFAST_KEY_FILE, HOLDFAST_STORE_ENDPOINT, HOLDFAST_STORE_REGION,
-// HOLDFAST_STORE_CA_FILE and HOLDFAST_STORE_PATH_STYLE=true stand in for options that are not
-// given.
+// HOLDFAST_REPOSITORY, HOLDFAST_KEY_FILE, and for both stores HOLDFAST_STORE_... and
+// HOLDFAST_TO_STORE_... (ENDPOINT, REGION, CA_FILE, PROFILE, CREDENTIAL_FILE, PATH_STYLE=true)
+// stand in for options that are not given.
 Status offline_parse(int argument_count, char **arguments, int first, OfflineOptions *ret_options,
                      Error *error);
-// The store at a location; the options of object stores go for all locations. Credentials come from
-// where AWS's tools have theirs.
-Status offline_open_storage(const OfflineOptions *options, const char *location,
-                            Storage **ret_storage, Error *error);
+// The store at a location. Without a file or a profile credentials come from where the cloud's own
+// tools have theirs.
+Status offline_open_storage(const OfflineStore *store, const char *location, Storage **ret_storage,
+                            Error *error);
 Status offline_need(const char *value, const char *option, Error *error);
 // Needs the location and the key file.
 Status offline_open(const OfflineOptions *options, Repository **ret_repository, Error *error);

@@ -72,7 +72,7 @@ static Status open_target(const OfflineOptions *options, Repository **ret_target
     RETURN_IF_ERROR(offline_need(options->to, "--to", error));
     RETURN_IF_ERROR(offline_need(options->to_key_file, "--to-key-file", error));
     RETURN_IF_ERROR(key_wrapper_open(options->to_key_file, &wrapper, error));
-    RETURN_IF_ERROR(offline_open_storage(options, options->to, &storage, error));
+    RETURN_IF_ERROR(offline_open_storage(&options->to_store, options->to, &storage, error));
     return repository_open(storage, TAKE_PTR(wrapper), ret_target, error);
 }
 

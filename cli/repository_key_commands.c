@@ -39,7 +39,7 @@ Status verb_init(Cli *cli, const OfflineOptions *options, Error *error)
     CLEANUP(repository_freep) Repository *repository = NULL;
     Storage *storage = NULL;
     RETURN_IF_ERROR(key_wrapper_open(options->key_file, &wrapper, error));
-    RETURN_IF_ERROR(offline_open_storage(options, options->repository, &storage, error));
+    RETURN_IF_ERROR(offline_open_storage(&options->store, options->repository, &storage, error));
     RETURN_IF_ERROR(repository_create(storage, TAKE_PTR(wrapper), &repository, error));
     CLEANUP(json_freep) Json *result = json_new_object();
     json_set_text(result, "repository_id", repository_id(repository));
@@ -99,7 +99,7 @@ Status verb_rotate_key(Cli *cli, const OfflineOptions *options, Error *error)
     RETURN_IF_ERROR(offline_need(options->new_key_file, "--new-key-file", error));
     RETURN_IF_ERROR(key_wrapper_open(options->key_file, &from, error));
     RETURN_IF_ERROR(key_wrapper_open(options->new_key_file, &to, error));
-    RETURN_IF_ERROR(offline_open_storage(options, options->repository, &storage, error));
+    RETURN_IF_ERROR(offline_open_storage(&options->store, options->repository, &storage, error));
     RETURN_IF_ERROR(repository_add_wrapping_key(storage, from, to, &added, error));
     RETURN_IF_ERROR(repository_remove_wrapping_key(storage, from, to, &removed, error));
     CLEANUP(json_freep) Json *result = json_new_object();

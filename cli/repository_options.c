@@ -23,9 +23,18 @@
         {"region", VALUE_TEXT, "NAME", NULL, "of the bucket", NULL, false},                        \
         {"path-style", VALUE_FLAG, NULL, NULL, "the bucket is in the path, not in the host name",  \
          NULL,         false},                                                                     \
+        {"ca-certificate-file",                                                                    \
+         VALUE_TEXT,                                                                               \
+         "FILE",                                                                                   \
+         NULL,                                                                                     \
+         "PEM file of the authority to trust instead of the system's",                             \
+         NULL,                                                                                     \
+         false},                                                                                   \
+        {"profile", VALUE_TEXT, "NAME", NULL, "of AWS's credentials", NULL, false},                \
     {                                                                                              \
-        "ca-certificate-file", VALUE_TEXT, "FILE", NULL,                                           \
-            "PEM file of the authority to trust instead of the system's", NULL, false              \
+        "credential-file", VALUE_TEXT, "FILE", NULL,                                               \
+            "the store's credential: a file like ~/.aws/credentials; gs://: a JSON key", NULL,     \
+            false                                                                                  \
     }
 #define OFFLINE_BANDWIDTH                                                                          \
     {                                                                                              \
@@ -101,6 +110,15 @@ const CommandOption OFFLINE_COPY[] = {
     OFFLINE_STORE,
     {"to", VALUE_TEXT, "LOCATION", NULL, "the other repository", NULL, true},
     {"to-key-file", VALUE_TEXT, "FILE", NULL, "the other repository's key", NULL, true},
+    {"to-endpoint", VALUE_TEXT, "URL", NULL, "of the other repository's object store", NULL, false},
+    {"to-region", VALUE_TEXT, "NAME", NULL, "of its bucket", NULL, false},
+    {"to-path-style", VALUE_FLAG, NULL, NULL, "its bucket is in the path, not in the host name",
+     NULL, false},
+    {"to-ca-certificate-file", VALUE_TEXT, "FILE", NULL, "PEM file of the authority to trust there",
+     NULL, false},
+    {"to-profile", VALUE_TEXT, "NAME", NULL, "of AWS's credentials, for it", NULL, false},
+    {"to-credential-file", VALUE_TEXT, "FILE", NULL, "its credential, as --credential-file", NULL,
+     false},
     {"database", VALUE_TEXT, "NAME", NULL, "only backups of this database", NULL, false},
     {"scratch", VALUE_TEXT, "DIR", NULL, "with room for one shard; default /var/tmp", NULL, false},
     OFFLINE_LIMITS,

@@ -140,10 +140,47 @@ const char *aws_profile_value(const char *profile, const char *key, Arena *arena
     return value != NULL ? value : file_value("AWS_CONFIG_FILE", "config", profile, key, arena);
 }
 
+// A file that was named must be there and have the profile's keys.
+static Status read_named_file(const AwsSourceContext *context, AwsCredential *ret_credential,
+                              Error *error)
+{
+    static const char *const keys[] = {"aws_access_key_id", "aws_secret_access_key",
+                                       "aws_session_token"};
+    const char *values[ARRAY_COUNT(keys)];
+    const char *path = context->options->profiles_path;
+    const char *profile = context->options->profile;
+    profile = text_is_empty(profile) ? "default" : profile;
+    for (size_t i = 0; i < ARRAY_COUNT(keys); i++) {
+        CLEANUP_FREE char *text = NULL; // looking a value up cuts it into pieces
+        size_t size = 0;
+        Error failure = {0};
+        if (file_read(path, LIMIT_FILE_BYTES, &text, &size, &failure) != STATUS_OK) {
+            // Not with its own reason: a file that is not there is no missing object.
+            error_set(error, REASON_STORAGE_CREDENTIAL, "%s", failure.message);
+            return error_hint(error, "name the file that has the store's credential");
+        }
+        values[i] = find_value(text, profile, false, keys[i], context->arena);
+        explicit_bzero(text, size);
+    }
+    if (make(values[0], values[1], values[2], ret_credential)) {
+        return STATUS_OK;
+    }
+    error_set(error, REASON_STORAGE_CREDENTIAL, "file '%s' has no keys of the profile '%s'", path,
+              profile);
+    return error_hint(error,
+                      "write it as ~/.aws/credentials is: [%s], aws_access_key_id = ... and "
+                      "aws_secret_access_key = ...",
+                      profile);
+}
+
 Status aws_source_profile(const AwsSourceContext *context, bool *ret_is_there,
                           AwsCredential *ret_credential, Error *error)
 {
     const char *profile = context->options->profile;
+    if (context->options->profiles_path != NULL) {
+        *ret_is_there = true;
+        return read_named_file(context, ret_credential, error);
+    }
     Arena *arena = context->arena;
     *ret_is_there = make(aws_profile_value(profile, "aws_access_key_id", arena),
                          aws_profile_value(profile, "aws_secret_access_key", arena),

@@ -49,6 +49,8 @@ AwsCredentials *aws_credentials_new(const AwsCredentialsOptions *options)
     credentials->options = (AwsCredentialsOptions){
         .source = options->source,
         .profile = text_is_empty(options->profile) ? NULL : string_copy(options->profile),
+        .profiles_path =
+            text_is_empty(options->profiles_path) ? NULL : string_copy(options->profiles_path),
         .region = text_is_empty(options->region) ? NULL : string_copy(options->region),
         .now_us = options->now_us != NULL ? options->now_us : real_now_us,
         .now_context = options->now_context,
@@ -85,6 +87,7 @@ void aws_credentials_free(AwsCredentials *credentials)
     aws_credential_done(&credentials->current);
     http_client_free(credentials->http);
     free_text(credentials->options.profile);
+    free_text(credentials->options.profiles_path);
     free_text(credentials->options.region);
     (void)pthread_cond_destroy(&credentials->is_fetched);
     (void)pthread_mutex_destroy(&credentials->mutex);

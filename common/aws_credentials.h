@@ -26,6 +26,7 @@ typedef struct AwsCredentialsOptions {
     const Secret *secret_key;
     const Secret *session_token;
     const char *profile;              // NULL: AWS_PROFILE, else "default"
+    const char *profiles_path;        // instead of the shared files; then AWS_PROFILE is not asked
     const char *region;               // of STS; NULL: aws_region
     int64_t (*now_us)(void *context); // NULL: the real clock
     void *now_context;

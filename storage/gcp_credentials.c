@@ -52,6 +52,17 @@ static const char *get(const Fetch *fetch, const char *name)
     return json_get_text(fetch->json, name, "");
 }
 
+// Not with the reason of its own: a file that is not there is no missing object.
+static Status read_whole(const char *path, const char *what, char **ret_text, size_t *ret_size,
+                         Error *error)
+{
+    Error failure = {0};
+    if (file_read(path, CREDENTIALS_BYTES_MAX, ret_text, ret_size, &failure) != STATUS_OK) {
+        return error_set(error, REASON_INVALID, "reading %s: %s", what, failure.message);
+    }
+    return STATUS_OK;
+}
+
 // --- asking an endpoint -----------------------------------------------------------------------
 
 // A credential is not sent in the clear over a network.
@@ -243,9 +254,7 @@ static Status read_subject(const Fetch *fetch, Secret *ret_subject, Error *error
         return error_hint(error, "make the configuration with --credential-source-file; other "
                                  "sources are not there");
     }
-    if (file_read(path, CREDENTIALS_BYTES_MAX, &text, &size, error) != STATUS_OK) {
-        return error_wrap(error, "%s: reading the subject token", fetch->name);
-    }
+    RETURN_IF_ERROR(read_whole(path, "the subject token", &text, &size, error));
     Error ignored = {0};
     CLEANUP(json_freep) Json *json = NULL;
     const char *subject = text;
@@ -398,8 +407,7 @@ static Status read_file(Fetch *fetch, const char *path, Error *error)
     size_t size = 0;
     Error ignored = {0};
     fetch->name = arena_format(fetch->arena, "'%.200s'", path);
-    if (file_read(path, CREDENTIALS_BYTES_MAX, &text, &size, error) != STATUS_OK) {
-        error_wrap(error, "reading Google's credentials");
+    if (read_whole(path, "Google's credentials", &text, &size, error) != STATUS_OK) {
         return error_hint(error, "correct GOOGLE_APPLICATION_CREDENTIALS, or unset it to use the "
                                  "metadata server");
     }

@@ -332,6 +332,10 @@ Status storage_gcs_check(const StorageOptions *options, Error *error)
         return refuse(error, "credential", "Google Cloud Storage takes no session token",
                       "give a service account's JSON key as the secret key");
     }
+    if (!text_is_empty(options->profile)) {
+        return refuse(error, "profile", "Google Cloud Storage has no profiles of credentials",
+                      "name the credential's file");
+    }
     switch (options->credential_source) {
     case STORAGE_CREDENTIALS_PROFILE:
     case STORAGE_CREDENTIALS_CONTAINER:
@@ -369,6 +373,9 @@ static GcpTokens *make_tokens(const StorageOptions *options)
     }
     if (options->secret_key != NULL && options->secret_key->size > 0) {
         token_options.key = options->secret_key;
+    }
+    if (!text_is_empty(options->credential_file)) {
+        token_options.credentials_path = options->credential_file;
     }
     token_options.is_metadata_only = options->credential_source == STORAGE_CREDENTIALS_INSTANCE;
     return gcp_tokens_new(&token_options);

@@ -185,6 +185,13 @@ static Status check_credentials(const StorageOptions *options, Error *error)
         return refuse(error, "credential_source",
                       "an explicit credential does not go with another source of credentials");
     }
+    bool is_named = !text_is_empty(options->credential_file) || !text_is_empty(options->profile);
+    if (is_named &&
+        (has_key || has_secret ||
+         (source != STORAGE_CREDENTIALS_AUTOMATIC && source != STORAGE_CREDENTIALS_PROFILE))) {
+        return refuse(error, "credential_file",
+                      "a credential's file or profile does not go with another credential");
+    }
     if (source == STORAGE_CREDENTIALS_EXPLICIT && !has_secret) {
         return refuse(error, "credential_source", "the explicit credential is missing");
     }

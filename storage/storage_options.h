@@ -70,7 +70,11 @@ typedef struct StorageOptions {
     const char *access_key_id;
     const Secret *secret_key; // for gs: a service account's JSON key
     const Secret *session_token;
-    const char *profile; // default: AWS_PROFILE, else "default"
+    const char *profile; // s3: default AWS_PROFILE, else "default"
+    // A file to take the credential from, whatever the environment says. s3: one such as
+    // ~/.aws/credentials; gs: what GOOGLE_APPLICATION_CREDENTIALS may name. Only from whom the
+    // machine trusts: never from the API.
+    const char *credential_file;
 
     StorageLimits limits;
 } StorageOptions;

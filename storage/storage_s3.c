@@ -186,12 +186,14 @@ static void set_credentials(S3Storage *s3, const StorageOptions *options)
     if (options->credential_source == STORAGE_CREDENTIALS_NONE) {
         return;
     }
+    bool is_named = !text_is_empty(options->credential_file) || !text_is_empty(options->profile);
     const AwsCredentialsOptions credentials = {
-        .source = sources[options->credential_source],
+        .source = is_named ? AWS_CREDENTIALS_PROFILE : sources[options->credential_source],
         .access_key_id = options->access_key_id,
         .secret_key = options->secret_key,
         .session_token = options->session_token,
         .profile = options->profile,
+        .profiles_path = options->credential_file,
         .region = options->region,
     };
     s3->credentials = aws_credentials_new(&credentials);

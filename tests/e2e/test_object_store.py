@@ -4,27 +4,18 @@
 import json
 import os
 import subprocess
-import sys
 from datetime import datetime
 
 import pytest
-from holdfast_harness import HOLDFAST, ROOT, ApiError, cli, servers
-
-SERVER = os.path.join(ROOT, "tests", "tools", "s3_server.py")
+from holdfast_harness import HOLDFAST, ApiError, cli, servers
+from object_stores import s3_server
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     """OpenStack Swift's S3 interface; ends with standard input."""
-    with subprocess.Popen(
-        [sys.executable, SERVER, "swift", str(tmp_path_factory.mktemp("swift"))],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        line = process.stdout.readline()
-        assert line, "the S3 server did not start: run ./dev setup"
-        yield json.loads(line)
+    with s3_server("swift", tmp_path_factory.mktemp("swift")) as found:
+        yield found
 
 
 def repository_body(holdfast, store, **changes):

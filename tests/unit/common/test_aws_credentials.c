@@ -229,6 +229,32 @@ static void test_profiles(void **state)
     assert_refused(fixture, AWS_CREDENTIALS_PROFILE, "~/.aws/credentials");
 }
 
+// A file that was named is asked alone, whatever the environment says.
+static void test_a_named_file(void **state)
+{
+    Fixture *fixture = *state;
+    CLEANUP_FREE char *keys = path_join(fixture->directory, "named");
+    AwsCredential credential = {0};
+    AwsCredentialsOptions options = {.source = AWS_CREDENTIALS_PROFILE, .profiles_path = keys};
+    setenv("AWS_ACCESS_KEY_ID", "AKIAENV", 1);
+    setenv("AWS_SECRET_ACCESS_KEY", "the-secret", 1);
+    setenv("AWS_PROFILE", "nobody", 1);
+    AwsCredentials *credentials = aws_credentials_new(&options);
+    assert_int_not_equal(aws_credentials_get(credentials, &credential, &fixture->error), STATUS_OK);
+    assert_int_equal(fixture->error.reason, REASON_STORAGE_CREDENTIAL);
+    write_file(keys, "[default]\naws_access_key_id = AKIANAMED\naws_secret_access_key = x\n");
+    assert_int_equal(aws_credentials_get(credentials, &credential, &fixture->error), STATUS_OK);
+    assert_string_equal(credential.access_key_id, "AKIANAMED");
+    aws_credential_done(&credential);
+    aws_credentials_free(credentials);
+    options.profile = "other";
+    credentials = aws_credentials_new(&options);
+    assert_int_not_equal(aws_credentials_get(credentials, &credential, &fixture->error), STATUS_OK);
+    assert_int_equal(fixture->error.reason, REASON_STORAGE_CREDENTIAL);
+    assert_non_null(strstr(fixture->error.message, "'other'"));
+    aws_credentials_free(credentials);
+}
+
 static void test_web_identity(void **state)
 {
     Fixture *fixture = *state;
@@ -373,6 +399,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_environment, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_profiles, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_named_file, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_web_identity, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_container, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_instance, set_up, tear_down),
