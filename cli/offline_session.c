@@ -128,6 +128,8 @@ Status offline_parse(int argument_count, char **arguments, int first, OfflineOpt
             options.has_sizes = true;
         } else if (text_equal(arguments[index], "--files")) {
             options.has_files = true;
+        } else if (text_equal(arguments[index], "--ignore-holds")) {
+            options.ignores_holds = true;
         } else if (arguments[index][0] != '-') {
             RETURN_IF_ERROR(take_word(&options, arguments[index], error));
         } else if (text_equal(arguments[index], "--path-style")) {

@@ -37,6 +37,7 @@ typedef struct OfflineOptions {
     size_t shard_count;
     bool is_json, is_help;
     bool has_sizes, has_files;
+    bool ignores_holds;
 } OfflineOptions;
 
 // Reads "--name value" and "--name=value" from arguments[first] on. Texts are borrowed.

@@ -84,9 +84,11 @@ static const RepositoryVerb VERBS[] = {
      "stopped.\n" KEY_HELP},
     {"destroy-key", verb_destroy_key,
      "usage: holdfast repository destroy-key " PLACE "\n"
-     "                                --database NAME [--confirm NAME] [--output json]\n\n"
+     "                                --database NAME [--confirm NAME] [--ignore-holds]\n"
+     "                                [--output json]\n\n"
      "Destroys a database's data keys: nobody can read its backups any more, for ever. Without\n"
-     "--confirm it only says what that would be.\n"},
+     "--confirm it only says what that would be. Legal holds and pins are known to the server only,\n"
+     "so where there are backups --ignore-holds must say that you know there are none.\n"},
 };
 
 int repository_command(int argument_count, char **arguments)

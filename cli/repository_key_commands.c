@@ -173,10 +173,20 @@ static Status not_confirmed(const Cli *cli, const Doomed *doomed, Error *error)
               "destroying the keys of database '%s' makes %zu backups unreadable for everybody, "
               "for ever",
               doomed->database_name, json_count(doomed->backups));
-    return error_hint(error,
-                      "if that is what you want, add: --confirm '%s'. A legal hold is known "
-                      "to the server only: ask it first",
+    return error_hint(error, "if that is what you want, add: --confirm '%s' --ignore-holds",
                       doomed->database_name);
+}
+
+// Holds and pins are the server's facts; the repository has none of them.
+static Status may_be_held(const Doomed *doomed, Error *error)
+{
+    error_set(error, REASON_PRECONDITION,
+              "whether backups of database '%s' are on legal hold or pinned is known to the server "
+              "only: this command cannot see it",
+              doomed->database_name);
+    return error_hint(error, "let the server do it, which refuses when they are: holdfast database "
+                             "destroy-data-keys. When there is no server any more, and you know "
+                             "that nothing is held, add --ignore-holds");
 }
 
 static Status destroy(Cli *cli, const OfflineOptions *options, Repository *repository,
@@ -185,6 +195,9 @@ static Status destroy(Cli *cli, const OfflineOptions *options, Repository *repos
     DestroyResult destroyed = {0};
     if (!text_equal(options->confirm, doomed->database_name)) {
         return not_confirmed(cli, doomed, error);
+    }
+    if (json_count(doomed->backups) > 0 && !options->ignores_holds) {
+        return may_be_held(doomed, error);
     }
     RETURN_IF_ERROR(
         repository_destroy_data_keys(repository, doomed->database_id, NULL, &destroyed, error));

@@ -152,6 +152,9 @@ const CommandOption DESTROY_KEY[] = {
     {"database", VALUE_TEXT, "NAME", NULL, "whose data keys; a name or an id", NULL, true},
     {"confirm", VALUE_TEXT, "NAME", NULL, "the same name again; without it nothing is destroyed",
      NULL, false},
+    {"ignore-holds", VALUE_FLAG, NULL, NULL,
+     "although legal holds and pins, which only the server knows, cannot be seen here", NULL,
+     false},
     NO_MORE};
 const CommandOption OFFLINE_RESTORE[] = {
     OFFLINE_REPOSITORY,

@@ -395,8 +395,17 @@ static void test_destroying_a_database_s_keys(void **state)
     assert_says(offline, FIRST_ID);
     assert_says(offline, "2 backups unreadable");
     assert_int_equal(RUN("repository", "destroy-key", "--database", "shop", "--confirm", "sho"), 5);
-    assert_int_equal(RUN("repository", "list"), 0);
+    assert_int_equal(RUN("repository", "destroy-key", "--database", "shop", "--ignore-holds"), 5);
+    assert_says(offline, "2 backups unreadable");
+    // What the server alone knows is not passed over in silence.
     assert_int_equal(RUN("repository", "destroy-key", "--database", "shop", "--confirm", "shop"),
+                     5);
+    assert_says(offline, "legal hold");
+    assert_says(offline, "--ignore-holds");
+    assert_int_equal(RUN("repository", "list"), 0);
+    assert_int_equal(RUN("repository", "show", FIRST_ID), 0); // nothing was destroyed
+    assert_int_equal(RUN("repository", "destroy-key", "--database", "shop", "--confirm", "shop",
+                         "--ignore-holds"),
                      0);
     assert_int_equal(
         RUN("restore", "--offline", "--target", offline->target, "--database", DATABASE_ID), 5);
