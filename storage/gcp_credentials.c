@@ -21,6 +21,7 @@
 #define TIMEOUT_MS 10000
 #define TRY_COUNT_MAX 4
 #define RETRY_MS 100 // doubled each time
+#define SUBJECT_HEADER_COUNT_MAX 16
 #define LIFE_S_MAX (24 * 3600)
 #define ASSERTION_LIFE_S 3600
 #define TOKEN_URI "https://oauth2.googleapis.com/token"
@@ -90,18 +91,24 @@ static Status refused(const HttpRequest *request, const HttpResponse *response, 
                              "enabled, and the clock of this machine");
 }
 
-static Status send_once(const HttpRequest *request, Json **ret_json, Error *error)
+// An object of JSON, or with ret_text any text: then ret_json is not written.
+static Status send_once(const HttpRequest *request, Json **ret_json, Buffer *ret_text, Error *error)
 {
     HttpClient *client = http_client_new();
     CLEANUP(http_response_done) HttpResponse response = {0};
     Status status = http_client_send(client, request, &response, error);
     http_client_free(client);
     RETURN_IF_ERROR(status);
+    if (ret_text != NULL && response.status == 200) {
+        *ret_text = response.body;
+        response.body = (Buffer){0};
+        return STATUS_OK;
+    }
     Error ignored = {0};
     CLEANUP(json_freep) Json *json = NULL;
     (void)json_parse(buffer_text(&response.body), response.body.size, &json, &ignored);
     char flavor[32];
-    bool is_metadata = request->is_direct;
+    bool is_metadata = request->is_direct && ret_text == NULL;
     if (is_metadata &&
         !(http_response_header(&response, "Metadata-Flavor", flavor, sizeof(flavor)) &&
           text_equal(flavor, "Google"))) {
@@ -116,20 +123,26 @@ static Status send_once(const HttpRequest *request, Json **ret_json, Error *erro
     return STATUS_OK;
 }
 
-static Status send(const Fetch *fetch, HttpRequest *request, Json **ret_json, Error *error)
+static Status send_for(const Fetch *fetch, HttpRequest *request, Json **ret_json, Buffer *ret_text,
+                       Error *error)
 {
     request->timeout_ms = TIMEOUT_MS;
     request->response_bytes_max = ANSWER_BYTES_MAX;
     request->ca_path = fetch->options->ca_path;
     request->ca_pem = fetch->options->ca_pem;
     for (int i = 1;; i++) {
-        Status status = send_once(request, ret_json, error);
+        Status status = send_once(request, ret_json, ret_text, error);
         if (status == STATUS_OK || error->reason != REASON_UNAVAILABLE || i == TRY_COUNT_MAX) {
             return status;
         }
         clock_sleep_ms((int64_t)RETRY_MS << i);
         error_clear(error);
     }
+}
+
+static Status send(const Fetch *fetch, HttpRequest *request, Json **ret_json, Error *error)
+{
+    return send_for(fetch, request, ret_json, NULL, error);
 }
 
 static void add_field(Buffer *body, Arena *arena, const char *name, const char *value)
@@ -240,21 +253,72 @@ static Status ask_user(const Fetch *fetch, GcpToken *ret_token, Error *error)
 
 // --- workload identity federation -------------------------------------------------------------
 
-// The subject token: the file's text, or a member of the JSON in it.
+static Status take_headers(const Fetch *fetch, const Json *headers,
+                           const char *ret_lines[SUBJECT_HEADER_COUNT_MAX + 1], Error *error)
+{
+    size_t count = 0;
+    for (const Json *item = json_first(headers); item != NULL; item = json_next(item)) {
+        const char *name = json_key(item);
+        const char *value = json_text(item, NULL);
+        if (count == SUBJECT_HEADER_COUNT_MAX || text_is_empty(name) || value == NULL ||
+            strpbrk(name, ": \t\r\n") != NULL || strpbrk(value, "\r\n") != NULL) {
+            return error_set(error, REASON_INVALID,
+                             "%s: the headers of its credential_source are not valid", fetch->name);
+        }
+        ret_lines[count++] = arena_format(fetch->arena, "%s: %s", name, value);
+    }
+    ret_lines[count] = NULL;
+    return STATUS_OK;
+}
+
+// From an identity provider, or from what only this machine has: Azure's is link-local.
+static Status fetch_subject(const Fetch *fetch, const Json *source, Buffer *ret_text, Error *error)
+{
+    const char *url = json_get_text(source, "url", "");
+    const char *headers[SUBJECT_HEADER_COUNT_MAX + 1];
+    bool is_link_local = text_has_prefix(url, "http://169.254.169.254/");
+    if (!is_safe_url(url) && !is_link_local) {
+        error_set(error, REASON_INVALID, "%s: its URL is no safe place for a subject token",
+                  fetch->name);
+        return error_hint(error, "use https, or http on this machine");
+    }
+    RETURN_IF_ERROR(take_headers(fetch, json_get(source, "headers"), headers, error));
+    HttpRequest request = {
+        .method = "GET", .url = url, .headers = headers, .is_direct = is_link_local};
+    if (send_for(fetch, &request, NULL, ret_text, error) != STATUS_OK) {
+        return error_wrap(error, "%s: asking for the subject token", fetch->name);
+    }
+    return STATUS_OK;
+}
+
+static Status read_source(const Fetch *fetch, const Json *source, char **ret_text, size_t *ret_size,
+                          Error *error)
+{
+    const char *path = json_get_text(source, "file", "");
+    if (path[0] != '\0') {
+        return read_whole(path, "the subject token", ret_text, ret_size, error);
+    }
+    if (json_get(source, "environment_id") != NULL || json_get(source, "url") == NULL) {
+        error_set(error, REASON_INVALID, "%s: its subject token comes from no file and no URL",
+                  fetch->name);
+        return error_hint(error, "make the configuration with --credential-source-file or "
+                                 "--credential-source-url; other sources are not there");
+    }
+    CLEANUP(body_done) Buffer body = {0};
+    RETURN_IF_ERROR(fetch_subject(fetch, source, &body, error));
+    *ret_text = string_copy(buffer_text(&body));
+    *ret_size = strlen(*ret_text);
+    return STATUS_OK;
+}
+
+// The subject token: the source's text, or a member of the JSON in it.
 static Status read_subject(const Fetch *fetch, Secret *ret_subject, Error *error)
 {
     const Json *source = json_get(fetch->json, "credential_source");
     const Json *format = json_get(source, "format");
-    const char *path = json_get_text(source, "file", "");
     char *text = NULL;
     size_t size = 0;
-    if (path[0] == '\0') {
-        error_set(error, REASON_INVALID, "%s: its subject token does not come from a file",
-                  fetch->name);
-        return error_hint(error, "make the configuration with --credential-source-file; other "
-                                 "sources are not there");
-    }
-    RETURN_IF_ERROR(read_whole(path, "the subject token", &text, &size, error));
+    RETURN_IF_ERROR(read_source(fetch, source, &text, &size, error));
     Error ignored = {0};
     CLEANUP(json_freep) Json *json = NULL;
     const char *subject = text;
@@ -269,8 +333,8 @@ static Status read_subject(const Fetch *fetch, Secret *ret_subject, Error *error
     mem_free(text);
     if (copy.size == 0) {
         secret_done(&copy);
-        return error_set(error, REASON_INVALID, "%s: there is no subject token in '%.200s'",
-                         fetch->name, path);
+        return error_set(error, REASON_INVALID, "%s: there is no subject token at its source",
+                         fetch->name);
     }
     *ret_subject = copy;
     return STATUS_OK;

@@ -18,9 +18,9 @@ typedef struct GcpTokenOptions {
     // A service account's JSON key itself, or NULL.
     const Secret *key;
     // A file with such a key, with a user's refresh token (gcloud's application default
-    // credentials), or with a workload identity federation whose subject token is in a file. NULL:
-    // GOOGLE_APPLICATION_CREDENTIALS, and without that the metadata server (GCE_METADATA_HOST or
-    // metadata.google.internal).
+    // credentials), or with a workload identity federation whose subject token is in a file or at a
+    // URL. NULL: GOOGLE_APPLICATION_CREDENTIALS, and without that the metadata server
+    // (GCE_METADATA_HOST or metadata.google.internal).
     const char *credentials_path;
     bool is_metadata_only; // the metadata server, whatever the environment says
     const char *ca_path;   // PEM file to trust for the token's endpoint, or NULL

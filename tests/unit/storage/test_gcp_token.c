@@ -98,6 +98,18 @@ static bool impersonate(Fixture *fixture, const FakeHttpRequest *request)
     return fake_http_answer(request, 200, NULL, body, strlen(body));
 }
 
+// As Azure's identity endpoint does, and as plain text.
+static bool give_subject(Fixture *fixture, const FakeHttpRequest *request, bool is_json)
+{
+    CLEANUP_FREE char *metadata = fake_http_header(request, "Metadata");
+    CLEANUP_FREE char *authorization = fake_http_header(request, "Authorization");
+    if (!text_equal(metadata, "True") || !text_equal(authorization, "Bearer s3cret")) {
+        refuse(fixture, "headers of the subject token");
+    }
+    const char *body = is_json ? "{\"id\": {}, \"access_token\": \"subject+/=\"}" : "subject+/=\n";
+    return fake_http_answer(request, 200, NULL, body, strlen(body));
+}
+
 static bool exchange_user(Fixture *fixture, const FakeHttpRequest *request, const char *form)
 {
     expect_field(fixture, form, "grant_type", "refresh_token");
@@ -146,6 +158,9 @@ static bool on_request(void *context, const FakeHttpRequest *request)
     }
     if (text_equal(request->target, "/impersonate:generateAccessToken")) {
         return impersonate(fixture, request);
+    }
+    if (text_has_prefix(request->target, "/subject-")) {
+        return give_subject(fixture, request, text_equal(request->target, "/subject-json"));
     }
     return text_equal(request->target, "/user") ? exchange_user(fixture, request, form)
                                                 : give_metadata(fixture, request);
@@ -339,6 +354,64 @@ static void test_all_sources_give_a_token(void **state)
     (void)unsetenv("GCE_METADATA_HOST");
 }
 
+// A configuration whose credential_source is this.
+static GcpTokens *tokens_of_source(Fixture *fixture, const char *source)
+{
+    CLEANUP_FREE char *federation = string_format(
+        "{\"type\":\"external_account\",\"audience\":\"//iam.googleapis.com/projects/1/pool\","
+        "\"subject_token_type\":\"urn:ietf:params:oauth:token-type:jwt\",\"token_url\":\"%s/sts\","
+        "\"service_account_impersonation_url\":\"%s/impersonate:generateAccessToken\","
+        "\"credential_source\":%s}",
+        fake_http_url(fixture->server), fake_http_url(fixture->server), source);
+    return tokens_of_file(fixture, federation);
+}
+
+static void assert_no_token(Fixture *fixture, const char *source, Reason reason, const char *says)
+{
+    Secret token = {0};
+    GcpTokens *tokens = tokens_of_source(fixture, source);
+    assert_int_not_equal(gcp_tokens_get(tokens, &token, &fixture->error), STATUS_OK);
+    assert_int_equal(fixture->error.reason, reason);
+    assert_contains(fixture->error.message, says);
+    assert_null(strstr(fixture->error.message, "s3cret"));
+    gcp_tokens_free(tokens);
+}
+
+#define HEADERS "\"headers\":{\"Metadata\":\"True\",\"Authorization\":\"Bearer s3cret\"}"
+
+static void test_a_subject_token_comes_from_a_url(void **state)
+{
+    Fixture *fixture = *state;
+    const char *url = fake_http_url(fixture->server);
+    CLEANUP_FREE char *json =
+        string_format("{\"url\":\"%s/subject-json\"," HEADERS ",\"format\":{\"type\":\"json\","
+                      "\"subject_token_field_name\":\"access_token\"}}",
+                      url);
+    CLEANUP_FREE char *text = string_format("{\"url\":\"%s/subject-text\"," HEADERS "}", url);
+    GcpTokens *tokens = tokens_of_source(fixture, json);
+    assert_token(fixture, tokens, "account");
+    gcp_tokens_free(tokens);
+    atomic_store(&fixture->failure_count, 2); // passing
+    tokens = tokens_of_source(fixture, text);
+    assert_token(fixture, tokens, "account");
+    gcp_tokens_free(tokens);
+    CLEANUP_FREE char *folded = string_format(
+        "{\"url\":\"%s/subject-text\",\"headers\":{\"Metadata\":\"True\\r\\nHost: s3cret\"}}", url);
+    assert_no_token(fixture, folded, REASON_INVALID, "headers");
+    CLEANUP_FREE char *member =
+        string_format("{\"url\":\"%s/subject-json\"," HEADERS ",\"format\":{\"type\":\"json\","
+                      "\"subject_token_field_name\":\"other\"}}",
+                      url);
+    assert_no_token(fixture, member, REASON_INVALID, "there is no subject token");
+    assert_no_token(fixture, "{\"url\":\"http://example.com/token\"}", REASON_INVALID,
+                    "no safe place");
+    assert_no_token(fixture,
+                    "{\"environment_id\":\"aws1\",\"url\":\"http://169.254.169.254/latest\"}",
+                    REASON_INVALID, "no file and no URL");
+    atomic_store(&fixture->is_refused, true);
+    assert_no_token(fixture, text, REASON_FORBIDDEN, "asking for the subject token");
+}
+
 static void test_bad_credentials_are_named_and_not_shown(void **state)
 {
     Fixture *fixture = *state;
@@ -382,6 +455,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_a_token_is_kept_and_renewed, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_others_go_on_while_one_renews, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_all_sources_give_a_token, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_subject_token_comes_from_a_url, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_bad_credentials_are_named_and_not_shown, set_up,
                                         tear_down),
     };
