@@ -723,6 +723,21 @@ const Command COMMANDS[] = {
      .details = OFFLINE_DETAILS
      "Without --confirm it says what would become unreadable. See docs/keys.md."},
 
+    {.group = "limits",
+     .verb = "show",
+     .summary = "Show what all instances together may use of bandwidth",
+     .method = "GET",
+     .path = "/v1/limits"},
+    {.group = "limits",
+     .verb = "update",
+     .summary = "Change what all instances together may use, also for what is running",
+     .method = "PATCH",
+     .path = "/v1/limits",
+     .options = FLEET_LIMITS,
+     .done = "updated",
+     .details = "They hold beside those of policies, runs and repositories, for every server of "
+                "the database."},
+
     {.group = "instance",
      .verb = "list",
      .summary = "List instances",

@@ -98,6 +98,10 @@ static const CommandOption BACKUP_START[] = {
     {"wait", VALUE_FLAG, NULL, NULL, "show its progress and end with its outcome", NULL, false},
     NO_MORE};
 static const CommandOption RUN_LIMITS[] = {LIMIT_OPTIONS("limits."), NO_MORE};
+static const CommandOption FLEET_LIMITS[] = {BANDWIDTH_OPTIONS(""),
+                                             {"if-match", VALUE_HEADER, "ETAG", "If-Match",
+                                              "only when the etag is still this one", NULL, false},
+                                             NO_MORE};
 static const CommandOption BACKUP_PIN[] = {
     {"until", VALUE_TEXT, "TIME", "until",
      "RFC 3339 moment at which the pin ends; default: when it is unpinned", NULL, false},

@@ -6,7 +6,6 @@
 #include "common/log.h"
 #include "common/memory.h"
 #include "common/text.h"
-#include "repository/repository.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -100,21 +99,9 @@ static Status check_log(const OptionSet *set, Error *error)
     return STATUS_OK;
 }
 
-static Status check_bandwidth(const OptionSet *set, const char *key, Error *error)
-{
-    int64_t bytes_per_second = options_number(set, key);
-    if (bytes_per_second != 0 && bytes_per_second < REPOSITORY_BANDWIDTH_MIN) {
-        return invalid(error, key, "nothing would be done in time",
-                       "use 0 for no limit, or 64KiB (a second) and more");
-    }
-    return STATUS_OK;
-}
-
 static Status check(const OptionSet *set, Error *error)
 {
     RETURN_IF_ERROR(check_log(set, error));
-    RETURN_IF_ERROR(check_bandwidth(set, "upload-limit", error));
-    RETURN_IF_ERROR(check_bandwidth(set, "download-limit", error));
     RETURN_IF_ERROR(check_address(set, "agent-address", error));
     RETURN_IF_ERROR(
         check_listener(set, "http-address", "http-tls-certificate", "http-tls-key", error));

@@ -82,15 +82,12 @@ static Status start_agents(Server *server, const ServerOptions *options, const c
                            Error *error)
 {
     server->repositories = repository_cache_new(storage_open, &server->identity.secret_key);
-    AgentSessionsOptions sessions = {
-        .store = server->store,
-        .server_id = server_id,
-        .secret_key = &server->identity.secret_key,
-        .repositories = server->repositories,
-        .deadman_ms = options_number(&options->set, "deadman"),
-        .memory_bytes = options_number(&options->set, "agent-memory"),
-        .upload_bytes_per_second = options_number(&options->set, "upload-limit"),
-        .download_bytes_per_second = options_number(&options->set, "download-limit")};
+    AgentSessionsOptions sessions = {.store = server->store,
+                                     .server_id = server_id,
+                                     .secret_key = &server->identity.secret_key,
+                                     .repositories = server->repositories,
+                                     .deadman_ms = options_number(&options->set, "deadman"),
+                                     .memory_bytes = options_number(&options->set, "agent-memory")};
     RETURN_IF_ERROR(agent_sessions_new(&sessions, &server->sessions, error));
     AgentFaceOptions face = {.sessions = server->sessions,
                              .address = options_text(&options->set, "agent-address"),

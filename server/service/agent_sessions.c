@@ -193,16 +193,13 @@ static bool are_same(const Holdfast__V1__ResourceLimits *a, const Holdfast__V1__
            a->cpu_count == b->cpu_count && a->memory_bytes == b->memory_bytes;
 }
 
-static void tell_limits(AgentSession *session, InstanceLimits limits)
+static void tell_limits(AgentSession *session, const InstanceLimits *limits)
 {
-    const AgentSessionsOptions *options = &session->owner->options;
-    limits.upload[LIMIT_OF_FLEET].bytes_per_second = options->upload_bytes_per_second;
-    limits.download[LIMIT_OF_FLEET].bytes_per_second = options->download_bytes_per_second;
     Holdfast__V1__ResourceLimits share = HOLDFAST__V1__RESOURCE_LIMITS__INIT;
-    share.upload_bytes_per_second = bandwidth_share(limits.upload, LIMIT_LEVEL_COUNT);
-    share.download_bytes_per_second = bandwidth_share(limits.download, LIMIT_LEVEL_COUNT);
-    share.cpu_count = limits.cpu_count;
-    share.memory_bytes = limits.memory_bytes;
+    share.upload_bytes_per_second = bandwidth_share(limits->upload, LIMIT_LEVEL_COUNT);
+    share.download_bytes_per_second = bandwidth_share(limits->download, LIMIT_LEVEL_COUNT);
+    share.cpu_count = limits->cpu_count;
+    share.memory_bytes = limits->memory_bytes;
     if (!session->is_limits_told || !are_same(&share, &session->limits)) {
         session_send_to(session, HOLDFAST__V1__SERVER_MESSAGE__MESSAGE_LIMITS, &share.base);
         session->limits = share;
@@ -231,7 +228,7 @@ static void tell_orders(AgentSessions *sessions, Told *told, size_t count)
         }
         const AgentDirective *directive = told[i].directive;
         if (told[i].limits != NULL) {
-            tell_limits(session, *told[i].limits); // before the assignment
+            tell_limits(session, told[i].limits); // before the assignment
         }
         if (directive == NULL || directive->is_stop) {
             if (!session->is_stop_told) {

@@ -20,7 +20,6 @@ typedef struct AgentSessionsOptions {
     RepositoryCache *repositories; // borrowed
     int64_t deadman_ms;            // how long an agent may be without a server
     int64_t memory_bytes;          // for each agent's engine
-    int64_t upload_bytes_per_second, download_bytes_per_second; // of all agents together; 0: any
 } AgentSessionsOptions;
 
 Status agent_sessions_new(const AgentSessionsOptions *options, AgentSessions **ret_sessions,

@@ -77,14 +77,17 @@ Status service_limit_restore(Service *service, ServiceCall *call, const Protobuf
     return service_finish(service, call, &transaction, response, ret_response, error);
 }
 
-// --- repositories ---
+// --- repositories and the fleet ---
 
 enum { MASK_UPLOAD = 1, MASK_DOWNLOAD = 2 };
-static const MaskField MASK[] = {{"name", 0},
-                                 {"etag", 0},
-                                 {"limits", MASK_UPLOAD | MASK_DOWNLOAD},
-                                 {"limits.upload_bytes_per_second", MASK_UPLOAD},
-                                 {"limits.download_bytes_per_second", MASK_DOWNLOAD}};
+static const MaskField REPOSITORY_MASK[] = {{"name", 0},
+                                            {"etag", 0},
+                                            {"limits", MASK_UPLOAD | MASK_DOWNLOAD},
+                                            {"limits.upload_bytes_per_second", MASK_UPLOAD},
+                                            {"limits.download_bytes_per_second", MASK_DOWNLOAD}};
+static const MaskField FLEET_MASK[] = {{"etag", 0},
+                                       {"upload_bytes_per_second", MASK_UPLOAD},
+                                       {"download_bytes_per_second", MASK_DOWNLOAD}};
 
 static Status answer_repository(ServiceCall *call, StoreTransaction *transaction, const char *name,
                                 bool is_locked, StoreRows *ret_rows,
@@ -123,7 +126,8 @@ Status service_update_repository(Service *service, ServiceCall *call,
     ProtobufCMessage *response = NULL;
     RETURN_IF_ERROR(check_body("repository", body, error));
     RETURN_IF_ERROR(check_name("repository.name", body->name, error));
-    RETURN_IF_ERROR(service_mask(request->update_mask, MASK, ARRAY_COUNT(MASK), &bits, error));
+    RETURN_IF_ERROR(service_mask(request->update_mask, REPOSITORY_MASK,
+                                 ARRAY_COUNT(REPOSITORY_MASK), &bits, error));
     CLEANUP(store_rollback) StoreTransaction *transaction = NULL;
     RETURN_IF_ERROR(store_begin(service->store, &transaction, error));
     RETURN_IF_ERROR(
@@ -143,5 +147,63 @@ Status service_update_repository(Service *service, ServiceCall *call,
                                         .kind = "repository.updated",
                                         .subject_id = id,
                                         .message = "The limits of a repository were changed"});
+    return service_finish(service, call, &transaction, response, ret_response, error);
+}
+
+static Status answer_fleet(ServiceCall *call, StoreTransaction *transaction, bool is_locked,
+                           ProtobufCMessage **ret_response, Error *error)
+{
+    StoreRows rows;
+    RETURN_IF_ERROR(store_fleet_limits(transaction, call->arena, is_locked, &rows, error));
+    return service_answer_one(call, &rows, &holdfast__v1__fleet_limits__descriptor, ret_response,
+                              error);
+}
+
+Status service_get_fleet_limits(Service *service, ServiceCall *call,
+                                const ProtobufCMessage *message, ProtobufCMessage **ret_response,
+                                Error *error)
+{
+    (void)message;
+    CLEANUP(store_rollback) StoreTransaction *transaction = NULL;
+    RETURN_IF_ERROR(store_begin(service->store, &transaction, error));
+    return answer_fleet(call, transaction, false, ret_response, error);
+}
+
+static Holdfast__V1__BandwidthLimits bandwidth_of(const Holdfast__V1__FleetLimits *limits)
+{
+    Holdfast__V1__BandwidthLimits bandwidth = HOLDFAST__V1__BANDWIDTH_LIMITS__INIT;
+    bandwidth.upload_bytes_per_second = limits->upload_bytes_per_second;
+    bandwidth.download_bytes_per_second = limits->download_bytes_per_second;
+    return bandwidth;
+}
+
+Status service_update_fleet_limits(Service *service, ServiceCall *call,
+                                   const ProtobufCMessage *message, ProtobufCMessage **ret_response,
+                                   Error *error)
+{
+    const Holdfast__V1__UpdateFleetLimitsRequest *request = (const void *)message;
+    unsigned bits = 0;
+    char etag[17];
+    ProtobufCMessage *response = NULL;
+    RETURN_IF_ERROR(check_body("limits", request->limits, error));
+    RETURN_IF_ERROR(
+        service_mask(request->update_mask, FLEET_MASK, ARRAY_COUNT(FLEET_MASK), &bits, error));
+    CLEANUP(store_rollback) StoreTransaction *transaction = NULL;
+    RETURN_IF_ERROR(store_begin(service->store, &transaction, error));
+    RETURN_IF_ERROR(answer_fleet(call, transaction, true, &response, error));
+    const Holdfast__V1__FleetLimits *current = (const void *)response;
+    RETURN_IF_ERROR(service_check_etag(call, request->limits->etag, current->etag, error));
+    const Holdfast__V1__BandwidthLimits before = bandwidth_of(current);
+    const Holdfast__V1__BandwidthLimits body = bandwidth_of(request->limits);
+    const Holdfast__V1__BandwidthLimits limits = merge(&before, &body, bits);
+    RETURN_IF_ERROR(bandwidth_limits_check("limits", &limits, error));
+    service_new_etag(etag);
+    RETURN_IF_ERROR(store_limit_fleet(transaction, call->arena, limits.upload_bytes_per_second,
+                                      limits.download_bytes_per_second, etag, error));
+    RETURN_IF_ERROR(answer_fleet(call, transaction, false, &response, error));
+    store_event_add(transaction,
+                    &(StoreEventFields){.severity = "info",
+                                        .kind = "fleet.limited",
+                                        .message = "The limits of the fleet were changed"});
     return service_finish(service, call, &transaction, response, ret_response, error);
 }

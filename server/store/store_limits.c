@@ -47,8 +47,12 @@ static void fill_caps(const StoreRows *rows, int row, InstanceLimits *limits)
     limits->download[LIMIT_OF_REPOSITORY] =
         (BandwidthCap){.bytes_per_second = store_integer(rows, row, "repository_download", 0),
                        .user_count = store_integer(rows, row, "repository_downloads", 0)};
-    limits->upload[LIMIT_OF_FLEET].user_count = store_integer(rows, row, "fleet_uploads", 0);
-    limits->download[LIMIT_OF_FLEET].user_count = store_integer(rows, row, "fleet_downloads", 0);
+    limits->upload[LIMIT_OF_FLEET] =
+        (BandwidthCap){.bytes_per_second = store_integer(rows, row, "fleet_upload", 0),
+                       .user_count = store_integer(rows, row, "fleet_uploads", 0)};
+    limits->download[LIMIT_OF_FLEET] =
+        (BandwidthCap){.bytes_per_second = store_integer(rows, row, "fleet_download", 0),
+                       .user_count = store_integer(rows, row, "fleet_downloads", 0)};
 }
 
 Status store_instance_limits(StoreTransaction *transaction, Arena *arena, const char *instance_ids,
@@ -63,8 +67,11 @@ Status store_instance_limits(StoreTransaction *transaction, Arena *arena, const 
                     " (c.limits ->> 'cpu_count')::bigint AS cpu_count,"
                     " (c.limits ->> 'memory_bytes')::bigint AS memory_bytes,"
                     " (r.limits ->> 'upload_bytes_per_second')::bigint AS repository_upload,"
-                    " (r.limits ->> 'download_bytes_per_second')::bigint AS repository_download"
+                    " (r.limits ->> 'download_bytes_per_second')::bigint AS repository_download,"
+                    " f.upload_bytes_per_second AS fleet_upload,"
+                    " f.download_bytes_per_second AS fleet_download"
                     " FROM counted c JOIN repositories r ON r.id = c.repository_id"
+                    " CROSS JOIN fleet_limits f"
                     " WHERE c.instance_id = ANY($1::uuid[])",
                     STORE_PARAMETERS(instance_ids), &rows, error));
     InstanceLimits *list = arena_alloc_array(arena, (size_t)rows.count + 1, sizeof(*list));
@@ -84,6 +91,30 @@ static Status limit(StoreTransaction *transaction, Arena *arena, const char *sql
                     const char *limits, Error *error)
 {
     RETURN_IF_ERROR(store_execute(transaction, arena, sql, STORE_PARAMETERS(id, limits), error));
+    return store_notify(transaction, "sessions", error);
+}
+
+Status store_fleet_limits(StoreTransaction *transaction, Arena *arena, bool is_locked,
+                          StoreRows *ret_rows, Error *error)
+{
+    return store_query(
+        transaction, arena,
+        is_locked
+            ? "SELECT upload_bytes_per_second, download_bytes_per_second, etag FROM fleet_limits"
+              " FOR UPDATE"
+            : "SELECT upload_bytes_per_second, download_bytes_per_second, etag FROM fleet_limits",
+        0, NULL, ret_rows, error);
+}
+
+Status store_limit_fleet(StoreTransaction *transaction, Arena *arena, int64_t upload,
+                         int64_t download, const char *etag, Error *error)
+{
+    RETURN_IF_ERROR(store_execute(transaction, arena,
+                                  "UPDATE fleet_limits SET upload_bytes_per_second = $1,"
+                                  " download_bytes_per_second = $2, etag = $3",
+                                  STORE_PARAMETERS(store_integer_parameter(arena, upload),
+                                                   store_integer_parameter(arena, download), etag),
+                                  error));
     return store_notify(transaction, "sessions", error);
 }
 

@@ -12,7 +12,7 @@ typedef struct BandwidthCap {
 typedef enum LimitLevel {
     LIMIT_OF_RUN, // the backup or restore
     LIMIT_OF_REPOSITORY,
-    LIMIT_OF_FLEET, // its cap is not in the store
+    LIMIT_OF_FLEET,
     LIMIT_LEVEL_COUNT,
 } LimitLevel;
 
@@ -29,6 +29,12 @@ typedef struct InstanceLimits {
 Status store_instance_limits(StoreTransaction *transaction, Arena *arena, const char *instance_ids,
                              InstanceLimits **ret_limits, size_t *ret_count, Error *error);
 
+// Fills the fields of FleetLimits. Locked, nobody else changes them until the transaction's end.
+Status store_fleet_limits(StoreTransaction *transaction, Arena *arena, bool is_locked,
+                          StoreRows *ret_rows, Error *error);
+// Bytes a second; 0: no limit. They must be locked.
+Status store_limit_fleet(StoreTransaction *transaction, Arena *arena, int64_t upload,
+                         int64_t download, const char *etag, Error *error);
 // Replaces a repository's limits: JSON, or NULL for none. It must be locked.
 Status store_limit_repository(StoreTransaction *transaction, Arena *arena, const char *id,
                               const char *limits, const char *etag, Error *error);

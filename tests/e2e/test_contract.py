@@ -114,6 +114,7 @@ BODIES = {
     ("patch", "shards"): {"source": {"tls_mode": "prefer"}},
     ("patch", "policies"): {"retention": {"keep_last": 9}},
     ("patch", "credentials"): {"username": "holdfast"},
+    ("patch", "/v1/limits"): {"upload_bytes_per_second": 1 << 30},
     ("patch", "repositories"): {"limits": {"upload_bytes_per_second": 1 << 30}},
 }
 
@@ -337,6 +338,7 @@ def test_rest_and_grpc_answer_alike(filled, stubs):
     names = filled.names
     pairs = [
         ("/v1/server", stub.GetServerInfo, messages.GetServerInfoRequest()),
+        ("/v1/limits", stub.GetFleetLimits, messages.GetFleetLimitsRequest()),
         ("/v1/databases/shop", stub.GetDatabase, messages.GetDatabaseRequest(database="shop")),
         ("/v1/databases", stub.ListDatabases, messages.ListDatabasesRequest()),
         ("/v1/databases/shop/shards", stub.ListShards, messages.ListShardsRequest(database="shop")),

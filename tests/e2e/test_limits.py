@@ -92,6 +92,25 @@ def test_a_run_has_a_cap_of_its_own_and_can_be_canceled_under_it(holdfast):
     assert done["state"] == "succeeded", done
 
 
+def test_the_cap_of_the_fleet_is_raised_under_way(holdfast):
+    source = holdfast.source("postgresql", noise_mib=80)
+    holdfast.create_database("shop", "postgresql", [source])
+    run(holdfast, "limits", "update", "--upload-limit", "64KiB")
+    backup = holdfast.start_backup("shop")
+    started = publishing(holdfast, backup)
+    time.sleep(5)
+    held = holdfast.repository_bytes()
+    possible = 2 * PACK + CAP * (time.monotonic() - started + 10)
+    assert held < possible, f"{held} bytes are there, {possible:.0f} are possible"
+    raised = time.monotonic()
+    run(holdfast, "limits", "update", "--upload-limit", "1GiB")
+    done = holdfast.wait_backup(backup, 120)
+    left = done["stored_bytes"] - possible
+    assert left > PACK, f"{done['stored_bytes']} bytes are too few to tell"
+    assert time.monotonic() - raised < left / CAP / 2, "the new cap did not arrive"
+    holdfast.verify_backup(done["id"], [source])
+
+
 def test_limits_that_are_wrong(holdfast):
     source = holdfast.source("mariadb", start_writer=False)
     holdfast.create_database("shop", "mariadb", [source])
@@ -109,3 +128,12 @@ def test_limits_that_are_wrong(holdfast):
     assert done.returncode != 0 and "64 KiB" in done.stderr
     run(holdfast, "repository", "update", "main", "--upload-limit", "20MiB")
     assert "20.0 MiB" in run(holdfast, "repository", "show", "main")
+    run(holdfast, "limits", "update", "--download-limit", "20MiB")
+    for arguments, words in (
+        (["--download-limit", "5"], "64 KiB"),
+        (["--download-limit", "1MiB", "--if-match", "other"], "changed"),
+        ([], "nothing to change"),
+    ):
+        done = cli(holdfast, "limits", "update", *arguments)
+        assert done.returncode != 0 and words in done.stderr, (arguments, done.stderr)
+    assert "20.0 MiB" in run(holdfast, "limits", "show")

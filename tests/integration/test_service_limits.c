@@ -101,6 +101,56 @@ static void test_a_repository_has_limits(void **state)
     assert_null(json_get(repository, "limits"));
 }
 
+static void test_the_fleet_has_limits(void **state)
+{
+    ServiceFixture *fixture = *state;
+    const Json *limits = CALL("GetFleetLimits", "{}");
+    assert_int_equal(json_get_integer(limits, "upload_bytes_per_second", -1), 0);
+    assert_int_equal(json_get_integer(limits, "download_bytes_per_second", -1), 0);
+    const char *before = json_get_text(limits, "etag", "");
+    limits = CALL("UpdateFleetLimits", "{\"limits\":{\"upload_bytes_per_second\":1048576},"
+                                       "\"update_mask\":\"upload_bytes_per_second\"}");
+    const char *etag = json_get_text(limits, "etag", "");
+    assert_string_not_equal(etag, before);
+    // Each can be changed alone.
+    limits = CALL("UpdateFleetLimits",
+                  text_with(fixture,
+                            "{\"limits\":{\"download_bytes_per_second\":2097152,\"etag\":\"%s\"},"
+                            "\"update_mask\":\"download_bytes_per_second\"}",
+                            etag));
+    assert_int_equal(json_get_integer(limits, "upload_bytes_per_second", 0), MIB);
+    assert_int_equal(json_get_integer(limits, "download_bytes_per_second", 0), 2 * MIB);
+    etag = json_get_text(limits, "etag", "");
+    // What is refused changes nothing.
+    fixture->if_match = before;
+    REFUSE("UpdateFleetLimits", "{\"limits\":{},\"update_mask\":\"upload_bytes_per_second\"}",
+           ETAG_MISMATCH, "If-Match");
+    fixture->if_match = NULL;
+    REFUSE("UpdateFleetLimits",
+           "{\"limits\":{\"upload_bytes_per_second\":1,\"download_bytes_per_second\":0},"
+           "\"update_mask\":\"download_bytes_per_second,upload_bytes_per_second\"}",
+           INVALID, "limits.upload_bytes_per_second");
+    REFUSE("UpdateFleetLimits",
+           "{\"limits\":{\"download_bytes_per_second\":-65536},"
+           "\"update_mask\":\"download_bytes_per_second\"}",
+           INVALID, "limits.download_bytes_per_second");
+    REFUSE("UpdateFleetLimits", "{\"limits\":{},\"update_mask\":\"cpu_count\"}", INVALID,
+           "cpu_count");
+    REFUSE("UpdateFleetLimits", "{\"update_mask\":\"upload_bytes_per_second\"}", INVALID, "limits");
+    limits = CALL("GetFleetLimits", "{}");
+    assert_int_equal(json_get_integer(limits, "upload_bytes_per_second", 0), MIB);
+    assert_int_equal(json_get_integer(limits, "download_bytes_per_second", 0), 2 * MIB);
+    assert_string_equal(json_get_text(limits, "etag", ""), etag);
+    // 0 clears.
+    limits =
+        CALL("UpdateFleetLimits", "{\"limits\":{},\"update_mask\":\"upload_bytes_per_second\"}");
+    assert_int_equal(json_get_integer(limits, "upload_bytes_per_second", -1), 0);
+    assert_int_equal(json_get_integer(limits, "download_bytes_per_second", 0), 2 * MIB);
+    assert_int_equal(
+        service_fixture_number(fixture, "SELECT count(*) FROM events WHERE kind = 'fleet.limited'"),
+        3);
+}
+
 static void test_a_backup_has_limits_of_its_own(void **state)
 {
     ServiceFixture *fixture = *state;
@@ -162,6 +212,7 @@ int main(void)
         SERVICE_TEST(test_a_policy_has_limits),
         SERVICE_TEST(test_a_policy_refuses_nonsense),
         SERVICE_TEST(test_a_repository_has_limits),
+        SERVICE_TEST(test_the_fleet_has_limits),
         SERVICE_TEST(test_a_backup_has_limits_of_its_own),
         SERVICE_TEST(test_a_restore_has_limits),
     };

@@ -156,8 +156,9 @@ static void test_an_agent_that_comes_back_is_told_again(void **state)
 static void test_restores_and_backups_share_the_fleet(void **state)
 {
     WorkerFixture *fixture = worker_fixture_new(*state, 1);
-    fixture->sessions->options.upload_bytes_per_second = 6 * MIB; // as holdfastd's options
-    fixture->sessions->options.download_bytes_per_second = 4 * MIB;
+    call(fixture, "UpdateFleetLimits",
+         "{\"limits\":{\"upload_bytes_per_second\":6291456,\"download_bytes_per_second\":4194304},"
+         "\"update_mask\":\"upload_bytes_per_second,download_bytes_per_second\"}");
     worker_fixture_start(fixture);
     CLEANUP_FREE char *first = worker_fixture_start_backup(fixture);
     FakeAgent *agent = fake_agent_assigned(fixture);
@@ -186,6 +187,11 @@ static void test_restores_and_backups_share_the_fleet(void **state)
     (void)assert_told(restorer, 6 * MIB, 64 * 1024);
     fake_agent_fail(restorer, REASON_DISK_FULL, "the disk is full");
     (void)assert_told(agent, 6 * MIB, 4 * MIB);
+    // Changed while it runs: one raised, the other gone.
+    call(fixture, "UpdateFleetLimits",
+         "{\"limits\":{\"upload_bytes_per_second\":16777216},"
+         "\"update_mask\":\"upload_bytes_per_second,download_bytes_per_second\"}");
+    (void)assert_told(agent, 16 * MIB, 0);
     fake_agent_free(restorer);
     fake_agent_free(agent);
     worker_fixture_free(fixture);
