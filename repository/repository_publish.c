@@ -21,7 +21,6 @@
 #define PROGRESS_STEP_MS 500
 // Workers wait for the disk and the store as well, so there are more than processors; how many
 // compute at once is a matter of Limits.
-#define WORKER_COUNT_MIN 4
 #define WORKER_COUNT_MAX 32
 #define UPLOADER_COUNT 6
 #define PACK_COUNT_MIN 2
@@ -404,7 +403,7 @@ static Status start_threads(Publisher *publisher, Error *error)
         memory_bytes -= (int64_t)RESUME_TABLE_SIZE_MAX;
     }
     long processor_count = sysconf(_SC_NPROCESSORS_ONLN);
-    int64_t worker_count = MAX(processor_count + processor_count / 2, WORKER_COUNT_MIN);
+    int64_t worker_count = 2 * processor_count + 2;
     worker_count = MIN(worker_count, memory_bytes / 4 / (int64_t)PUBLISH_WORKER_SIZE);
     worker_count = MIN(MAX(worker_count, 1), WORKER_COUNT_MAX);
     int64_t pack_count =
