@@ -5,12 +5,14 @@
 #include "common/text.h"
 #include "repository/repository_document.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define SET_COUNT_MAX 1000000
 #define SET_PAGE_COUNT 1000
+#define READ_COUNT 16 // at once
 
 static void set_object_key(const char *database_id, const char *backup_id,
                            char ret_key[OBJECT_KEY_SIZE])
@@ -233,58 +235,161 @@ static bool is_unreadable(const Error *error)
            error->reason == REASON_EXHAUSTED;
 }
 
+// --- many of them -----------------------------------------------------------------------------
+
+// A set that is read beside others, into an arena of its own.
+typedef struct SetRead {
+    Repository *repository;
+    char database_id[UUID_TEXT_SIZE], backup_id[UUID_TEXT_SIZE];
+    Arena *arena;
+    BackupSet *set;
+    Error error;
+} SetRead;
+
+typedef struct SetScan {
+    Repository *repository;
+    Arena *arena;
+    void (*on_unreadable)(void *context, const char *database_id, const char *backup_id,
+                          const Error *error);
+    void *context;
+    SetRead reads[READ_COUNT];
+    bool has_begun;
+    BackupSet **sets;
+    size_t count, capacity;
+} SetScan;
+
+static void *run_read(void *argument)
+{
+    SetRead *read = argument;
+    arena_reset(read->arena);
+    read->error = (Error){0};
+    (void)backup_set_read(read->repository, read->database_id, read->backup_id, read->arena,
+                          &read->set, &read->error); // told in error.status
+    return NULL;
+}
+
+static void run_reads(SetScan *scan, size_t count)
+{
+    pthread_t threads[READ_COUNT];
+    bool are_started[READ_COUNT] = {false};
+    for (size_t i = 1; i < count; i++) {
+        are_started[i] = pthread_create(&threads[i], NULL, run_read, &scan->reads[i]) == 0;
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (are_started[i]) {
+            pthread_join(threads[i], NULL);
+        } else {
+            (void)run_read(&scan->reads[i]);
+        }
+    }
+}
+
+static BackupSet *copy_set(Arena *arena, const BackupSet *set)
+{
+    BackupSet *copy = arena_copy(arena, set, sizeof(*set));
+    copy->database_name = arena_string(arena, set->database_name);
+    copy->engine = arena_string(arena, set->engine);
+    copy->shards = arena_alloc_array(arena, set->shard_count + 1, sizeof(*copy->shards));
+    for (size_t i = 0; i < set->shard_count; i++) {
+        copy->shards[i] = set->shards[i];
+        copy->shards[i].shard_name = arena_string(arena, set->shards[i].shard_name);
+        copy->shards[i].checkpoint = arena_string(arena, set->shards[i].checkpoint);
+    }
+    return copy;
+}
+
+static Status take_read(SetScan *scan, const SetRead *read, Error *error)
+{
+    if (read->error.status == STATUS_OK) {
+        scan->sets[scan->count++] = copy_set(scan->arena, read->set);
+    } else if (scan->on_unreadable != NULL && is_unreadable(&read->error)) {
+        scan->on_unreadable(scan->context, read->database_id, read->backup_id, &read->error);
+    } else if (read->error.status != STATUS_NOT_FOUND) { // removed since it was listed
+        *error = read->error;
+        return error->status;
+    }
+    return STATUS_OK;
+}
+
+static Status scan_page(SetScan *scan, const StoragePage *page, Error *error)
+{
+    if (scan->count + page->count > SET_COUNT_MAX) {
+        return error_set(error, REASON_EXHAUSTED, "the repository has more than %d backups",
+                         SET_COUNT_MAX);
+    }
+    if (scan->count + page->count > scan->capacity) {
+        scan->capacity = 2 * (scan->count + page->count);
+        scan->sets = mem_realloc_array(scan->sets, scan->capacity, sizeof(*scan->sets));
+    }
+    for (size_t done = 0; done < page->count;) {
+        // The first one alone: it opens the data key, which mostly is that of the others.
+        size_t count = scan->has_begun ? MIN(page->count - done, READ_COUNT) : 1;
+        for (size_t i = 0; i < count; i++) {
+            SetRead *read = &scan->reads[i];
+            const char *key = page->objects[done + i].key;
+            if (!backup_set_id_parse(key, read->database_id, read->backup_id)) {
+                return document_is_damaged(key, "does not have a set's name", error);
+            }
+        }
+        run_reads(scan, count);
+        for (size_t i = 0; i < count; i++) {
+            RETURN_IF_ERROR(take_read(scan, &scan->reads[i], error));
+        }
+        scan->has_begun = true;
+        done += count;
+    }
+    return STATUS_OK;
+}
+
+static Status scan_all(SetScan *scan, Error *error)
+{
+    const char *token = NULL;
+    do {
+        StoragePage page;
+        RETURN_IF_ERROR(storage_list(scan->repository->storage, "sets/", token, SET_PAGE_COUNT,
+                                     scan->arena, &page, error));
+        RETURN_IF_ERROR(scan_page(scan, &page, error));
+        token = page.next_page_token;
+    } while (token != NULL);
+    return STATUS_OK;
+}
+
+static void scan_done(SetScan *scan)
+{
+    for (size_t i = 0; i < READ_COUNT; i++) {
+        arena_free(scan->reads[i].arena);
+    }
+    mem_free(scan->sets);
+    mem_free(scan);
+}
+
 Status backup_set_scan(Repository *repository, Arena *arena,
                        void (*on_unreadable)(void *context, const char *database_id,
                                              const char *backup_id, const Error *error),
                        void *context, BackupSet ***ret_sets, size_t *ret_count, Error *error)
 {
-    CLEANUP_FREE BackupSet **sets = NULL;
-    size_t count = 0;
-    size_t capacity = 0;
-    const char *token = NULL;
-    do {
-        StoragePage page;
-        RETURN_IF_ERROR(
-            storage_list(repository->storage, "sets/", token, SET_PAGE_COUNT, arena, &page, error));
-        if (count + page.count > SET_COUNT_MAX) {
-            return error_set(error, REASON_EXHAUSTED, "the repository has more than %d backups",
-                             SET_COUNT_MAX);
-        }
-        if (count + page.count > capacity) {
-            capacity = 2 * (count + page.count);
-            sets = mem_realloc_array(sets, capacity, sizeof(*sets));
-        }
-        for (size_t i = 0; i < page.count; i++) {
-            char database_id[UUID_TEXT_SIZE];
-            char backup_id[UUID_TEXT_SIZE];
-            if (!backup_set_id_parse(page.objects[i].key, database_id, backup_id)) {
-                return document_is_damaged(page.objects[i].key, "does not have a set's name",
-                                           error);
-            }
-            Status status =
-                backup_set_read(repository, database_id, backup_id, arena, &sets[count], error);
-            if (status == STATUS_OK) {
-                count++;
-            } else if (on_unreadable != NULL && is_unreadable(error)) {
-                on_unreadable(context, database_id, backup_id, error);
-                error_clear(error);
-            } else if (status != STATUS_NOT_FOUND) { // removed since it was listed
-                return status;
-            } else {
-                error_clear(error);
-            }
-        }
-        token = page.next_page_token;
-    } while (token != NULL);
-    if (count > 0) {
-        qsort(sets, count, sizeof(*sets), compare_age);
+    SetScan *scan = mem_alloc(sizeof(*scan));
+    scan->repository = repository;
+    scan->arena = arena;
+    scan->on_unreadable = on_unreadable;
+    scan->context = context;
+    for (size_t i = 0; i < READ_COUNT; i++) {
+        scan->reads[i].repository = repository;
+        scan->reads[i].arena = arena_new();
     }
-    *ret_sets = arena_alloc_array(arena, count + 1, sizeof(**ret_sets));
-    for (size_t i = 0; i < count; i++) {
-        (*ret_sets)[i] = sets[i];
+    Status status = scan_all(scan, error);
+    if (status == STATUS_OK) {
+        if (scan->count > 0) {
+            qsort(scan->sets, scan->count, sizeof(*scan->sets), compare_age);
+        }
+        *ret_sets = arena_alloc_array(arena, scan->count + 1, sizeof(**ret_sets));
+        for (size_t i = 0; i < scan->count; i++) {
+            (*ret_sets)[i] = scan->sets[i];
+        }
+        *ret_count = scan->count;
     }
-    *ret_count = count;
-    return STATUS_OK;
+    scan_done(scan);
+    return status;
 }
 
 Status backup_set_remove(Repository *repository, const char *database_id, const char *backup_id,

@@ -151,10 +151,36 @@ static void test_check_below_a_root(void **state)
     assert_came_together(fixture);
 }
 
+static void test_sets(void **state)
+{
+    Fixture *fixture = *state;
+    Manifest *manifest = NULL;
+    enum { COUNT = 40 };
+    BackupSet **sets = NULL;
+    size_t count = 0;
+    source_write(fixture, "one", 100, 1);
+    assert_ok(fixture, fixture_publish(fixture, NULL, &manifest));
+    for (int i = 0; i < COUNT; i++) {
+        write_set(fixture,
+                  arena_format(fixture->arena, "0197a000-0000-7000-8000-0000000001%02d", i),
+                  manifest);
+    }
+    distant_storage_gate(fixture->storage, "sets/", 1, TOGETHER);
+    assert_ok(fixture,
+              backup_set_list(fixture->repository, fixture->arena, &sets, &count, &fixture->error));
+    assert_came_together(fixture);
+    assert_int_equal(count, COUNT);
+    for (size_t i = 0; i < count; i++) {
+        assert_string_equal(sets[i]->shards[0].manifest_id, manifest->id);
+        assert_true(i == 0 || strcmp(sets[i - 1]->backup_id, sets[i]->backup_id) < 0);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_list_leaves, set_up, fixture_tear_down),
+        cmocka_unit_test_setup_teardown(test_sets, set_up, fixture_tear_down),
         cmocka_unit_test_setup_teardown(test_restore, set_up, fixture_tear_down),
         cmocka_unit_test_setup_teardown(test_publish_against_a_parent, set_up, fixture_tear_down),
         cmocka_unit_test_setup_teardown(test_check_of_roots, set_up, fixture_tear_down),
