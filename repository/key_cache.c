@@ -51,7 +51,7 @@ bool key_cache_get(KeyCache *cache, const uint8_t digest[SHA256_SIZE], Secret *r
         if (cached->key.size > 0 && now_ms - cached->put_ms > KEY_CACHE_KEEP_MS) {
             secret_done(&cached->key);
         }
-        if (cached->key.size > 0 && memcmp(cached->digest, digest, SHA256_SIZE) == 0) {
+        if (!is_found && cached->key.size > 0 && memcmp(cached->digest, digest, SHA256_SIZE) == 0) {
             *ret_key = secret_copy(&cached->key);
             is_found = true;
         }
@@ -63,11 +63,18 @@ bool key_cache_get(KeyCache *cache, const uint8_t digest[SHA256_SIZE], Secret *r
 void key_cache_put(KeyCache *cache, const uint8_t digest[SHA256_SIZE], const Secret *key)
 {
     (void)pthread_mutex_lock(&cache->mutex);
-    CachedKey *place = &cache->keys[0];
-    for (size_t i = 0; i < KEY_CACHE_COUNT && place->key.size > 0; i++) {
+    // Its own place, when several threads have opened it; else a free one, or the oldest.
+    CachedKey *place = NULL;
+    CachedKey *oldest = &cache->keys[0];
+    for (size_t i = 0; i < KEY_CACHE_COUNT && place == NULL; i++) {
         CachedKey *cached = &cache->keys[i];
-        place = cached->key.size == 0 || cached->put_ms < place->put_ms ? cached : place;
+        bool is_there = cached->key.size > 0 && memcmp(cached->digest, digest, SHA256_SIZE) == 0;
+        place = is_there ? cached : NULL;
+        bool is_older =
+            oldest->key.size > 0 && (cached->key.size == 0 || cached->put_ms < oldest->put_ms);
+        oldest = is_older ? cached : oldest;
     }
+    place = place == NULL ? oldest : place;
     secret_done(&place->key);
     memcpy(place->digest, digest, SHA256_SIZE);
     place->key = secret_copy(key);

@@ -39,6 +39,26 @@ static void test_a_key_file_is_made_once_and_read(void **state)
     assert_memory_equal(key.data, again.data, key.size);
 }
 
+// Threads that open one key at the same time put it more than once; the others stay.
+static void test_a_key_is_cached_once(void **state)
+{
+    (void)state;
+    KeyCache *cache = key_cache_new();
+    const uint8_t digests[2][SHA256_SIZE] = {{1}, {2}};
+    const uint8_t bytes[2][AES256_KEY_SIZE] = {{3}, {4}};
+    for (size_t i = 0; i < 1000; i++) {
+        size_t which = i == 0 ? 0 : 1;
+        CLEANUP(secret_done) Secret key = secret_from_bytes(bytes[which], AES256_KEY_SIZE);
+        key_cache_put(cache, digests[which], &key);
+    }
+    for (size_t which = 0; which < 2; which++) {
+        CLEANUP(secret_done) Secret key = {0};
+        assert_true(key_cache_get(cache, digests[which], &key));
+        assert_memory_equal(key.data, bytes[which], AES256_KEY_SIZE);
+    }
+    key_cache_free(cache);
+}
+
 static void test_key_files_that_are_refused(void **state)
 {
     Fixture *fixture = *state;
@@ -205,6 +225,7 @@ int main(void)
         TEST(test_a_key_file_is_made_once_and_read),
         TEST(test_key_files_that_are_refused),
         cmocka_unit_test(test_the_fingerprint_is_stable),
+        cmocka_unit_test(test_a_key_is_cached_once),
         TEST(test_a_repository_is_created_once),
         TEST(test_opening_what_is_not_ours),
         TEST(test_the_wrong_key_is_told),
