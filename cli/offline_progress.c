@@ -15,7 +15,7 @@
 #define DRAW_INTERVAL_MS 200
 
 // The only thing a signal handler may do.
-static volatile sig_atomic_t is_canceled;
+static atomic_bool is_canceled;
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; // guards what follows
 static OfflineProgress *first_shown;
@@ -25,7 +25,7 @@ static int64_t drawn_ms;
 static void cancel(int number)
 {
     (void)number;
-    is_canceled = 1;
+    atomic_store(&is_canceled, true);
 }
 
 void offline_watch_signals(void)
@@ -36,9 +36,9 @@ void offline_watch_signals(void)
     (void)sigaction(SIGTERM, &action, NULL);
 }
 
-bool offline_is_canceled(void)
+const atomic_bool *offline_cancel(void)
 {
-    return is_canceled != 0;
+    return &is_canceled;
 }
 
 static void draw_line(const OfflineProgress *progress)
@@ -122,7 +122,7 @@ static bool on_progress(void *context, int64_t done_bytes, int64_t total_bytes)
         draw();
     }
     pthread_mutex_unlock(&mutex);
-    return is_canceled == 0;
+    return !atomic_load(&is_canceled);
 }
 
 Progress offline_progress_callback(OfflineProgress *progress)

@@ -6,6 +6,8 @@
 #include "cli/command.h"
 #include "repository/repository.h"
 
+#include <stdatomic.h>
+
 typedef struct OfflineProgress OfflineProgress;
 struct OfflineProgress {
     const char *label; // borrowed
@@ -15,7 +17,7 @@ struct OfflineProgress {
 };
 
 void offline_watch_signals(void);
-bool offline_is_canceled(void);
+const atomic_bool *offline_cancel(void); // true from the first signal on
 // Must stay in place until its end.
 void offline_progress_begin(OfflineProgress *progress, const Cli *cli, const char *label);
 Progress offline_progress_callback(OfflineProgress *progress);

@@ -154,8 +154,8 @@ Status offline_need(const char *value, const char *option, Error *error)
     return STATUS_OK;
 }
 
-Status offline_open_storage(const OfflineStore *store, const char *location, Storage **ret_storage,
-                            Error *error)
+Status offline_open_storage(const OfflineStore *store, const char *location, Limits *limits,
+                            Storage **ret_storage, Error *error)
 {
     CLEANUP_FREE char *ca_pem = NULL;
     size_t size = 0;
@@ -169,18 +169,23 @@ Status offline_open_storage(const OfflineStore *store, const char *location, Sto
                                           .is_path_style = store->is_path_style,
                                           .profile = store->profile,
                                           .credential_file = store->credential_file,
+                                          .limits = {.is_canceled = offline_cancel(),
+                                                     .pace = limits != NULL ? limits_pace : NULL,
+                                                     .pace_context = limits},
                                           .ca_pem = ca_pem},
                         ret_storage, error);
 }
 
-Status offline_open(const OfflineOptions *options, Repository **ret_repository, Error *error)
+Status offline_open(const OfflineOptions *options, Limits *limits, Repository **ret_repository,
+                    Error *error)
 {
     RETURN_IF_ERROR(offline_need(options->repository, "--repository", error));
     RETURN_IF_ERROR(offline_need(options->key_file, "--key-file", error));
     CLEANUP(key_wrapper_freep) KeyWrapper *wrapper = NULL;
     Storage *storage = NULL;
     RETURN_IF_ERROR(key_wrapper_open(options->key_file, &wrapper, error));
-    RETURN_IF_ERROR(offline_open_storage(&options->store, options->repository, &storage, error));
+    RETURN_IF_ERROR(
+        offline_open_storage(&options->store, options->repository, limits, &storage, error));
     return repository_open(storage, TAKE_PTR(wrapper), ret_repository, error);
 }
 

@@ -47,12 +47,14 @@ typedef struct OfflineOptions {
 Status offline_parse(int argument_count, char **arguments, int first, OfflineOptions *ret_options,
                      Error *error);
 // The store at a location. Without a file or a profile credentials come from where the cloud's own
-// tools have theirs.
-Status offline_open_storage(const OfflineStore *store, const char *location, Storage **ret_storage,
-                            Error *error);
+// tools have theirs. Transfers are cut when the command is canceled, and go at the pace of the
+// limits, which must outlive the store; NULL: as fast as they can.
+Status offline_open_storage(const OfflineStore *store, const char *location, Limits *limits,
+                            Storage **ret_storage, Error *error);
 Status offline_need(const char *value, const char *option, Error *error);
-// Needs the location and the key file.
-Status offline_open(const OfflineOptions *options, Repository **ret_repository, Error *error);
+// Needs the location and the key file. The limits as above.
+Status offline_open(const OfflineOptions *options, Limits *limits, Repository **ret_repository,
+                    Error *error);
 
 // What --bandwidth and --cpus say, and --memory: 0 when it was not given. ret_limits is the
 // caller's.

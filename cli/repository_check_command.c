@@ -160,16 +160,16 @@ static Status judge(const Cli *cli, const Json *result, Error *error)
 
 Status verb_check(Cli *cli, const OfflineOptions *options, Error *error)
 {
+    CLEANUP(limits_freep) Limits *limits = NULL;
     CLEANUP(repository_freep) Repository *repository = NULL;
     CheckReport report = {0};
     CheckOptions check = {.on_problem = on_problem, .on_shard = on_shard};
     CheckRun run = {.cli = cli, .options = options};
-    CLEANUP(limits_freep) Limits *limits = NULL;
     int64_t memory_bytes = 0;
     RETURN_IF_ERROR(sample_of(options, &check.sample_percent, error));
     RETURN_IF_ERROR(offline_limits(options, &limits, &memory_bytes, error));
     check.limits = limits;
-    RETURN_IF_ERROR(offline_open(options, &repository, error));
+    RETURN_IF_ERROR(offline_open(options, limits, &repository, error));
     run.repository_id = repository_id(repository);
     RETURN_IF_ERROR(read_state(&run, error));
     run.problems = json_new_array();

@@ -65,14 +65,15 @@ static Status copy_all(CopyRun *run, BackupSet **sets, size_t count, Error *erro
     return STATUS_OK;
 }
 
-static Status open_target(const OfflineOptions *options, Repository **ret_target, Error *error)
+static Status open_target(const OfflineOptions *options, Limits *limits, Repository **ret_target,
+                          Error *error)
 {
     CLEANUP(key_wrapper_freep) KeyWrapper *wrapper = NULL;
     Storage *storage = NULL;
     RETURN_IF_ERROR(offline_need(options->to, "--to", error));
     RETURN_IF_ERROR(offline_need(options->to_key_file, "--to-key-file", error));
     RETURN_IF_ERROR(key_wrapper_open(options->to_key_file, &wrapper, error));
-    RETURN_IF_ERROR(offline_open_storage(&options->to_store, options->to, &storage, error));
+    RETURN_IF_ERROR(offline_open_storage(&options->to_store, options->to, limits, &storage, error));
     return repository_open(storage, TAKE_PTR(wrapper), ret_target, error);
 }
 
@@ -123,15 +124,15 @@ static void print_copy(const CopyRun *run)
 
 Status verb_copy(Cli *cli, const OfflineOptions *options, Error *error)
 {
+    CLEANUP(limits_freep) Limits *limits = NULL;
     CLEANUP(repository_freep) Repository *source = NULL;
     CLEANUP(repository_freep) Repository *target = NULL;
     BackupSet **sets = NULL;
     size_t count = 0;
-    CLEANUP(limits_freep) Limits *limits = NULL;
     int64_t memory_bytes = 0;
     RETURN_IF_ERROR(offline_limits(options, &limits, &memory_bytes, error));
-    RETURN_IF_ERROR(offline_open(options, &source, error));
-    RETURN_IF_ERROR(open_target(options, &target, error));
+    RETURN_IF_ERROR(offline_open(options, limits, &source, error));
+    RETURN_IF_ERROR(open_target(options, limits, &target, error));
     if (text_equal(repository_id(source), repository_id(target))) {
         return error_set(error, REASON_INVALID, "--to is the repository itself");
     }

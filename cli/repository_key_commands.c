@@ -39,7 +39,8 @@ Status verb_init(Cli *cli, const OfflineOptions *options, Error *error)
     CLEANUP(repository_freep) Repository *repository = NULL;
     Storage *storage = NULL;
     RETURN_IF_ERROR(key_wrapper_open(options->key_file, &wrapper, error));
-    RETURN_IF_ERROR(offline_open_storage(&options->store, options->repository, &storage, error));
+    RETURN_IF_ERROR(
+        offline_open_storage(&options->store, options->repository, NULL, &storage, error));
     RETURN_IF_ERROR(repository_create(storage, TAKE_PTR(wrapper), &repository, error));
     CLEANUP(json_freep) Json *result = json_new_object();
     json_set_text(result, "repository_id", repository_id(repository));
@@ -59,7 +60,7 @@ Status verb_keys(Cli *cli, const OfflineOptions *options, Error *error)
     CLEANUP(repository_freep) Repository *repository = NULL;
     DataKeyFacts *facts = NULL;
     size_t count = 0;
-    RETURN_IF_ERROR(offline_open(options, &repository, error));
+    RETURN_IF_ERROR(offline_open(options, NULL, &repository, error));
     RETURN_IF_ERROR(repository_data_key_list(repository, cli->arena, &facts, &count, error));
     CLEANUP(json_freep) Json *result = json_new_object();
     Json *items = json_new_array();
@@ -99,7 +100,8 @@ Status verb_rotate_key(Cli *cli, const OfflineOptions *options, Error *error)
     RETURN_IF_ERROR(offline_need(options->new_key_file, "--new-key-file", error));
     RETURN_IF_ERROR(key_wrapper_open(options->key_file, &from, error));
     RETURN_IF_ERROR(key_wrapper_open(options->new_key_file, &to, error));
-    RETURN_IF_ERROR(offline_open_storage(&options->store, options->repository, &storage, error));
+    RETURN_IF_ERROR(
+        offline_open_storage(&options->store, options->repository, NULL, &storage, error));
     RETURN_IF_ERROR(repository_add_wrapping_key(storage, from, to, &added, error));
     RETURN_IF_ERROR(repository_remove_wrapping_key(storage, from, to, &removed, error));
     CLEANUP(json_freep) Json *result = json_new_object();
@@ -219,7 +221,7 @@ Status verb_destroy_key(Cli *cli, const OfflineOptions *options, Error *error)
     CLEANUP(repository_freep) Repository *repository = NULL;
     Doomed doomed = {0};
     RETURN_IF_ERROR(offline_need(options->database, "--database", error));
-    RETURN_IF_ERROR(offline_open(options, &repository, error));
+    RETURN_IF_ERROR(offline_open(options, NULL, &repository, error));
     RETURN_IF_ERROR(find_doomed(repository, cli, options, &doomed, error));
     Status status = destroy(cli, options, repository, &doomed, error);
     json_free(doomed.backups);

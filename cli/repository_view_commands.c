@@ -87,7 +87,7 @@ Status verb_list(Cli *cli, const OfflineOptions *options, Error *error)
     Unreadable unreadable = {.arena = cli->arena, .options = options, .items = items};
     BackupSet **sets = NULL;
     size_t count = 0;
-    RETURN_IF_ERROR(offline_open(options, &repository, error));
+    RETURN_IF_ERROR(offline_open(options, NULL, &repository, error));
     RETURN_IF_ERROR(selection_scan(repository, options, cli->arena, note_unreadable, &unreadable,
                                    &sets, &count, error));
     for (size_t i = 0; i < count; i++) {
@@ -203,7 +203,7 @@ Status verb_show(Cli *cli, const OfflineOptions *options, Error *error)
     const BackupSet *set = NULL;
     OfflineOptions one = *options;
     one.backup = options->word_count > 0 ? options->words[0] : options->backup;
-    RETURN_IF_ERROR(offline_open(options, &repository, error));
+    RETURN_IF_ERROR(offline_open(options, NULL, &repository, error));
     RETURN_IF_ERROR(selection_find(repository, &one, cli->arena, &set, error));
     CLEANUP(json_freep) Json *result = selection_json(cli->arena, set);
     CLEANUP(json_freep) Json *shards = json_new_array();
@@ -335,7 +335,7 @@ Status verb_diff(Cli *cli, const OfflineOptions *options, Error *error)
     if (options->word_count != 2) {
         return error_set(error, REASON_INVALID, "name the two backups to compare: diff OLD NEW");
     }
-    RETURN_IF_ERROR(offline_open(options, &repository, error));
+    RETURN_IF_ERROR(offline_open(options, NULL, &repository, error));
     for (size_t i = 0; i < 2; i++) {
         OfflineOptions one = *options;
         one.backup = options->words[i];

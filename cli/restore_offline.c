@@ -144,7 +144,7 @@ static void *run_job(void *argument)
             return NULL;
         }
         RestoreShard *shard = &restore->shards[index];
-        if (shard->error.status == STATUS_OK && offline_is_canceled()) {
+        if (shard->error.status == STATUS_OK && atomic_load(offline_cancel())) {
             error_set(&shard->error, REASON_CANCELED, "the restore was canceled");
         }
         if (shard->error.status == STATUS_OK &&
@@ -329,12 +329,12 @@ static void print_result(const Restore *restore, Json *shards)
 
 static Status run_restore(Cli *cli, const OfflineOptions *options, Error *error)
 {
+    CLEANUP(limits_freep) Limits *limits = NULL;
     CLEANUP(repository_freep) Repository *repository = NULL;
     Restore restore = {.cli = cli, .options = options};
-    CLEANUP(limits_freep) Limits *limits = NULL;
     RETURN_IF_ERROR(offline_need(options->target, "--target", error));
     RETURN_IF_ERROR(offline_limits(options, &limits, &restore.memory_bytes, error));
-    RETURN_IF_ERROR(offline_open(options, &repository, error));
+    RETURN_IF_ERROR(offline_open(options, limits, &repository, error));
     RETURN_IF_ERROR(selection_find(repository, options, cli->arena, &restore.set, error));
     restore.repository = repository;
     restore.limits = limits;

@@ -4,6 +4,7 @@
 import json
 import os
 import subprocess
+import time
 from datetime import datetime
 
 import pytest
@@ -86,6 +87,13 @@ def test_caps_of_a_repository_in_an_object_store(holdfast_without_repository, st
     assert (ended - begun).total_seconds() > 0.9 * least - 2, phases
     done = holdfast.restore(mode="directory", backup=backup["id"])
     assert float(done["shards"][0]["restore_time"].rstrip("s")) > 0.9 * least, done
+    run = offline_runner(holdfast, store, "capped")
+    target = os.path.join(holdfast.home, "offline")
+    servers.make_directory(target)
+    begun = time.monotonic()
+    done = run("restore", "--offline", "--bandwidth", "8MiB", "--target", os.path.join(target, "shop"))
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    assert time.monotonic() - begun > 0.9 * least
 
 
 def test_the_loop_in_an_object_store(holdfast_without_repository, store):
@@ -102,15 +110,16 @@ def test_the_loop_in_an_object_store(holdfast_without_repository, store):
     offline(holdfast, store, second)
 
 
-def offline(holdfast, store, backup):
-    """Without the server: checked and restored with the key file and the environment's credential only."""
-    place = ["--repository", f"s3://{store['bucket']}/e2e/shop", "--key-file", holdfast.key_file]
+def offline_runner(holdfast, store, prefix, **changes):
+    """Runs commands without the server, with the key file and the environment's credential only."""
+    place = ["--repository", f"s3://{store['bucket']}/e2e/{prefix}", "--key-file", holdfast.key_file]
     place += ["--endpoint", store["endpoint"], "--path-style"]
     environment = {
         **os.environ,
         "AWS_ACCESS_KEY_ID": store["access_key_id"],
         "AWS_SECRET_ACCESS_KEY": store["secret_key"],
         "AWS_REGION": store["region"],
+        **changes,
     }
 
     def run(*arguments):
@@ -123,6 +132,12 @@ def offline(holdfast, store, backup):
             check=False,
         )
 
+    return run
+
+
+def offline(holdfast, store, backup):
+    """Checked and restored."""
+    run = offline_runner(holdfast, store, "shop")
     done = run("repository", "check")
     assert done.returncode == 0 and json.loads(done.stdout)["backups"] == 1, (done.stdout, done.stderr)
     target = os.path.join(holdfast.home, "offline")
@@ -130,7 +145,6 @@ def offline(holdfast, store, backup):
     done = run("restore", "--offline", "--backup", backup["id"], "--target", os.path.join(target, "shop"))
     assert done.returncode == 0, (done.stdout, done.stderr)
     assert os.path.exists(os.path.join(target, "shop", "0", "PG_VERSION"))
-    environment["AWS_SECRET_ACCESS_KEY"] = "wrong-secret"
-    done = run("repository", "check")
+    done = offline_runner(holdfast, store, "shop", AWS_SECRET_ACCESS_KEY="wrong-secret")("repository", "check")
     assert done.returncode != 0 and "secret key" in done.stderr and "wrong-secret" not in done.stderr, done.stderr
     assert cli(holdfast, "repository", "list").returncode == 0

@@ -1,16 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 // The commands that need only a repository and its key. If this goes red, nobody restores when the
 // server is gone.
+#include "cli/offline_session.h"
 #include "cli/repository_commands.h"
 #include "common/clock.h"
 #include "common/crypto.h"
 #include "common/file.h"
 #include "common/json.h"
 #include "common/memory.h"
+#include "tests/harness/fake_http.h"
 #include "tests/unit/repository/repository_fixture.h"
 
 #include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -479,17 +484,104 @@ static void test_making_a_repository(void **state)
     assert_says(offline, "does not open the repository");
 }
 
+enum { SERVED_SIZE = 3 << 20 };
+static bool serve(void *context, const FakeHttpRequest *request)
+{
+    (void)context;
+    CLEANUP_FREE uint8_t *body = mem_alloc(SERVED_SIZE);
+    return fake_http_answer(request, 200, NULL, body, SERVED_SIZE);
+}
+
+static void sign_in(void)
+{
+    assert_int_equal(setenv("AWS_ACCESS_KEY_ID", "name", 1), 0);
+    assert_int_equal(setenv("AWS_SECRET_ACCESS_KEY", "secret", 1), 0);
+}
+
+// Within one object, which is less than a pack.
+static void test_a_transfer_goes_at_the_pace_of_the_limits(void **state)
+{
+    const Offline *offline = *state;
+    Fixture *fixture = offline->fixture;
+    FakeHttp *server = fake_http_start(serve, NULL);
+    CLEANUP(limits_freep) Limits *limits = NULL;
+    CLEANUP(storage_freep) Storage *storage = NULL;
+    int64_t memory_bytes = 0;
+    const OfflineOptions options = {.bandwidth = "2MiB"};
+    const OfflineStore store = {.endpoint = fake_http_url(server), .is_path_style = true};
+    sign_in();
+    assert_ok(fixture, offline_limits(&options, &limits, &memory_bytes, &fixture->error));
+    assert_ok(fixture, offline_open_storage(&store, "s3://bucket/prefix", limits, &storage,
+                                            &fixture->error));
+    int64_t started_ms = clock_monotonic_ms();
+    uint8_t *got = NULL;
+    size_t size = 0;
+    assert_ok(fixture, storage_get(storage, "object", SERVED_SIZE, fixture->arena, &got, &size,
+                                   &fixture->error));
+    assert_int_equal(size, SERVED_SIZE);
+    assert_true(clock_monotonic_ms() - started_ms > 1000);
+    fake_http_stop(server);
+}
+
+// Half an object, and then nothing more.
+static bool stall(void *context, const FakeHttpRequest *request)
+{
+    (void)context;
+    static const char half[] = "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{\"format\": ";
+    (void)fake_http_send(request->fd, half, strlen(half));
+    while (!fake_http_is_stopping(request->server)) {
+        clock_sleep_ms(10);
+    }
+    return false;
+}
+
+static void *interrupt_under_way(void *context)
+{
+    while (fake_http_request_count(context) == 0) {
+        clock_sleep_ms(10);
+    }
+    (void)kill(getpid(), SIGINT);
+    return NULL;
+}
+
+// Without the cut it would be tried for a quarter of an hour. The last test: what was interrupted
+// stays so.
+static void test_an_interrupt_cuts_a_transfer(void **state)
+{
+    Offline *offline = *state;
+    FakeHttp *server = fake_http_start(stall, NULL);
+    pthread_t thread;
+    sign_in();
+    const char *check[] = {
+        "repository",      "check",      "--repository",        "s3://bucket/prefix", "--key-file",
+        offline->key_file, "--endpoint", fake_http_url(server), "--path-style",       NULL};
+    assert_int_equal(pthread_create(&thread, NULL, interrupt_under_way, server), 0);
+    assert_int_equal(run(offline, check), status_exit_code(STATUS_CANCELED));
+    assert_says(offline, "canceled");
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    fake_http_stop(server);
+}
+
 int main(void)
 {
 #define TEST(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
     const struct CMUnitTest tests[] = {
-        TEST(test_a_whole_backup_is_restored),   TEST(test_one_shard_goes_to_the_target_itself),
-        TEST(test_a_shard_s_damage_is_its_own),  TEST(test_what_is_not_there_is_told),
-        TEST(test_listing_and_showing),          TEST(test_showing_more),
-        TEST(test_comparing_two_backups),        TEST(test_copying_to_another_repository),
-        TEST(test_rotating_the_wrapping_key),    TEST(test_destroying_a_database_s_keys),
-        TEST(test_a_check_goes_on_where_it_was), TEST(test_the_check_finds_damage),
-        TEST(test_making_a_repository),          TEST(test_limits_hold_without_a_server),
+        TEST(test_a_whole_backup_is_restored),
+        TEST(test_one_shard_goes_to_the_target_itself),
+        TEST(test_a_shard_s_damage_is_its_own),
+        TEST(test_what_is_not_there_is_told),
+        TEST(test_listing_and_showing),
+        TEST(test_showing_more),
+        TEST(test_comparing_two_backups),
+        TEST(test_copying_to_another_repository),
+        TEST(test_rotating_the_wrapping_key),
+        TEST(test_destroying_a_database_s_keys),
+        TEST(test_a_check_goes_on_where_it_was),
+        TEST(test_the_check_finds_damage),
+        TEST(test_making_a_repository),
+        TEST(test_limits_hold_without_a_server),
+        TEST(test_a_transfer_goes_at_the_pace_of_the_limits),
+        TEST(test_an_interrupt_cuts_a_transfer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
