@@ -39,7 +39,7 @@ def measure_size(samples, arguments, store, scratch, size_mib):
         samples.note(PUBLISH_ALL, size_mib, times[0])
         samples.note(MEMORY, size_mib, max(with_recorder["peak_kib"], without["peak_kib"]) / 1024, "MiB")
         samples.note("stored", size_mib, with_recorder["stored_bytes"] / 2**20, "MiB")
-        samples.note(READ, size_mib, files.size / files.read_rate())
+        samples.note(READ, size_mib, files.size / files.read().rate)
 
 
 def growth(samples, name, size_mib):

@@ -125,7 +125,8 @@ def one_round(samples, arguments, dataset, ranges, store, scratch):
             measure_peer(samples, kind(store, scratch), dataset)
     stored_part = first["stored_bytes"] / first["size_bytes"]
     for name, value in limits(dataset.first, store, scratch, stored_part).items():
-        samples.note(f"limit: {name}", "machine", value / 2**20, "MiB/s")
+        samples.note(f"limit: {name}", "machine", value.rate / 2**20, "MiB/s")
+        samples.note(f"cost: {name}", "machine", value.processor * 2**20, "s/MiB")
     size_mib = first["size_bytes"] / 2**20
     samples.note("seed rate", "ours", size_mib / samples.values[SEED]["ours"][-1], "MiB/s")
     samples.note("restore rate", "ours", size_mib / samples.values[RESTORE]["ours"][-1], "MiB/s")
@@ -163,22 +164,35 @@ def alone(samples, name):
     }
 
 
-def limit_row(samples, name, rate, stages):
-    """Against the slowest stage on its own."""
-    slowest = min(stages, key=lambda stage: samples.median(f"limit: {stage}", "machine"))
-    most = samples.median(f"limit: {slowest}", "machine")
+SEED_STAGES = ("direct read", "zstd -1", "AES-256-GCM", "hash", "upload")
+RESTORE_STAGES = ("download", "AES-256-GCM", "zstd -d", "direct write")
+
+
+def limit_row(samples, name, rate, most, peer_name):
     ours = samples.median(rate, "ours")
     return {
         "name": name,
         "unit": "MiB/s",
         "ours": round(ours, 1),
         "peer": round(most, 1),
-        "peer_name": f"limit: {slowest}",
+        "peer_name": peer_name,
         "ratio": round(ours / most, 3),
         "bar": 0.8,
         "holds": ours / most >= 0.8,
         "spread": round(samples.spread(rate, "ours"), 3),
     }
+
+
+def limit_rows(samples, name, rate, stages):
+    """Against the slowest stage on its own, and against all of them (and the store) sharing the processors."""
+    slowest = min(stages, key=lambda stage: samples.median(f"limit: {stage}", "machine"))
+    most = samples.median(f"limit: {slowest}", "machine")
+    cost = sum(samples.median(f"cost: {stage}", "machine") for stage in stages)
+    shared = min(most, (os.cpu_count() or 1) / cost)
+    return [
+        limit_row(samples, name, rate, most, f"limit: {slowest}"),
+        limit_row(samples, name, rate, shared, "limit: all stages sharing the processors"),
+    ]
 
 
 def note_cycle_of_peers(samples):
@@ -197,25 +211,10 @@ def rows_of(samples, engine, changed_mib):
             if peer != "machine":
                 bar = BARS.get((name, peer), BARS.get((name, None)))
                 rows.append({**row(samples, name, peer, bar), "engine": engine})
-    rows.append(
-        {
-            **limit_row(
-                samples,
-                "seed against the machine",
-                "seed rate",
-                ("direct read", "zstd -1", "AES-256-GCM", "hash", "upload"),
-            ),
-            "engine": engine,
-        }
-    )
-    rows.append(
-        {
-            **limit_row(
-                samples, "restore against the machine", "restore rate", ("download", "AES-256-GCM", "direct write")
-            ),
-            "engine": engine,
-        }
-    )
+    for limit in limit_rows(samples, "seed against the machine", "seed rate", SEED_STAGES):
+        rows.append({**limit, "engine": engine})
+    for limit in limit_rows(samples, "restore against the machine", "restore rate", RESTORE_STAGES):
+        rows.append({**limit, "engine": engine})
     stored = samples.median("stored, second", "ours")
     ratio = 2.5 * changed_mib / stored
     rows.append(

@@ -20,13 +20,27 @@ def files_of(directory):
     return [path for path in found if os.path.getsize(path) >= 1 << 20]
 
 
-def rate(size, command, environment=None):
-    _, seconds, _ = measured(pipeline(command), environment)
-    return size / seconds
+class Stage:
+    """How many bytes of files one stage does in a second when nothing else runs, and what a byte costs in processor
+    seconds, those of the store's server too."""
+
+    def __init__(self, rate, processor):
+        self.rate, self.processor = rate, processor
+
+    def of_part(self, part):
+        """When only this part of each byte comes to the stage."""
+        return Stage(self.rate / part, self.processor * part)
+
+
+def stage(size, command, store=None):
+    before = store.processor_seconds() if store else 0.0
+    _, seconds, processor = measured(pipeline(command))
+    of_store = store.processor_seconds() - before if store else 0.0
+    return Stage(size / seconds, (processor + of_store) / size)
 
 
 def speed_of(algorithm, processors):
-    """openssl's own measurement, in bytes a second."""
+    """openssl's own measurement."""
     output = subprocess.run(
         ["openssl", "speed", "-bytes", "32768", "-seconds", "1", "-multi", str(processors), *algorithm],
         check=True,
@@ -34,7 +48,8 @@ def speed_of(algorithm, processors):
         stderr=subprocess.DEVNULL,
         text=True,
     ).stdout
-    return float(re.findall(r"([0-9.]+)k\s*$", output, re.M)[-1]) * 1000
+    rate = float(re.findall(r"([0-9.]+)k\s*$", output, re.M)[-1]) * 1000
+    return Stage(rate, processors / rate)
 
 
 def curl(store, arguments):
@@ -56,8 +71,8 @@ def transfers(store, scratch):
     url = f"{store.endpoint}/{store.bucket}/limits"
     each = f"printf '%s\\n' {' '.join(names)} | xargs -P4 -I@ "
     size = UPLOAD_MIB << 20
-    upload = rate(size, each + curl(store, f"-T {source}/@ {url}/@"))
-    download = rate(size, each + curl(store, f"-o /dev/null {url}/@"))
+    upload = stage(size, each + curl(store, f"-T {source}/@ {url}/@"), store)
+    download = stage(size, each + curl(store, f"-o /dev/null {url}/@"), store)
     subprocess.run(["rm", "-rf", source], check=True)
     return upload, download
 
@@ -72,38 +87,49 @@ class Files:
         with open(self.listing, "w", encoding="utf-8") as file:
             file.write("\n".join(files) + "\n")
 
-    def rate(self, command):
-        """Of a command for each file, `@`, as many at once as there are processors."""
+    def stage(self, command):
+        """A command for each file, `@`, as many at once as there are processors."""
         drop_caches()
-        return rate(self.size, f"xargs -a {self.listing} -d '\\n' -P{os.cpu_count() or 1} -I@ {command}")
+        return stage(self.size, f"xargs -a {self.listing} -d '\\n' -P{os.cpu_count() or 1} -I@ {command}")
 
-    def read_rate(self):
-        return self.rate("dd if=@ of=/dev/null iflag=direct bs=4M status=none")
+    def read(self):
+        return self.stage("dd if=@ of=/dev/null iflag=direct bs=4M status=none")
 
 
-def limits(directory, store, scratch, stored_part):
-    """`stored_part`: stored bytes for each byte of files, which is all that is sealed and sent."""
-    processors = os.cpu_count() or 1
-    files = Files(directory, scratch)
-    read = files.read_rate()
-    compress = files.rate("zstd -q -1 -T1 -f -o /dev/null @")
-    upload, download = transfers(store, scratch)
+def decompression(files, scratch):
+    folder = os.path.join(scratch, "compressed")
+    os.makedirs(folder)
+    files.stage(f"zstd -q -1 -T1 --output-dir-mirror {folder} @")
+    result = files.stage(f"zstd -q -t {folder}/@.zst")
+    subprocess.run(["rm", "-rf", folder], check=True)
+    return result
+
+
+def direct_write(size, scratch):
     target = os.path.join(scratch, "write")
-    written = min(files.size, 2 << 30)
-    half = written // 2 >> 22
-    write = rate(
+    half = size // 2 >> 22
+    result = stage(
         half * 2 << 22,
         f"for i in 1 2; do dd if=/dev/zero of={target}-$i oflag=direct bs=4M count={half} "
         f"status=none & done; wait; sync -f {target}-1",
     )
     for number in (1, 2):
         os.remove(f"{target}-{number}")
+    return result
+
+
+def limits(directory, store, scratch, stored_part):
+    """`stored_part`: stored bytes for each byte of files, which is all that is sealed and sent."""
+    processors = os.cpu_count() or 1
+    files = Files(directory, scratch)
+    upload, download = transfers(store, scratch)
     return {
-        "direct read": read,
-        "zstd -1": compress,
-        "AES-256-GCM": speed_of(["-evp", "aes-256-gcm"], processors) / stored_part,
+        "direct read": files.read(),
+        "zstd -1": files.stage("zstd -q -1 -T1 -f -o /dev/null @"),
+        "zstd -d": decompression(files, scratch),
+        "AES-256-GCM": speed_of(["-evp", "aes-256-gcm"], processors).of_part(stored_part),
         "hash": speed_of(["ghash"], processors),
-        "upload": upload / stored_part,
-        "download": download / stored_part,
-        "direct write": write,
+        "upload": upload.of_part(stored_part),
+        "download": download.of_part(stored_part),
+        "direct write": direct_write(min(files.size, 2 << 30), scratch),
     }

@@ -102,6 +102,12 @@ class S3Store:
         shutil.rmtree(os.path.join(self.directory, "objects", self.bucket), ignore_errors=True)
         os.makedirs(os.path.join(self.directory, "objects", self.bucket))
 
+    def processor_seconds(self):
+        """Of the server until now."""
+        with open(f"/proc/{self.process.pid}/stat", encoding="ascii") as file:
+            fields = file.read().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def prefix_bytes(self, prefix):
         total = 0
         for directory, _, names in os.walk(os.path.join(self.directory, "objects", self.bucket, prefix)):
