@@ -7,6 +7,7 @@ static Status materialize_provide(const DataDirectoryRequest *request,
     const MaterializeOptions options = {.limits = request->limits,
                                         .memory_bytes = request->memory_bytes,
                                         .is_scratch = request->is_scratch,
+                                        .node_cache = request->node_cache,
                                         .progress = request->progress};
     return repository_materialize(request->repository, request->key, request->manifest,
                                   request->directory, &options, ret_result, error);

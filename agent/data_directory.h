@@ -13,6 +13,7 @@ typedef struct DataDirectoryRequest {
     Limits *limits;        // NULL: none
     int64_t memory_bytes;  // for buffers; 0: the default
     bool is_scratch;       // it goes with the instance: nothing waits for the disk
+    NodeCache *node_cache; // for the publish that follows; or NULL
     Progress progress;
 } DataDirectoryRequest;
 

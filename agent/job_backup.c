@@ -26,6 +26,7 @@ typedef struct BackupJob {
     JobRepository repository,
         parent_repository; // the latter only when the parent's key is another one
     Manifest *parent;      // NULL: a seed
+    NodeCache *node_cache; // of the parent; or NULL
     Recorder *recorder;    // begins once the parent is restored
     EngineSource source;
     EngineInfo info;
@@ -195,6 +196,11 @@ static Status backup_restore_parent(BackupJob *backup, Error *error)
                           error) != STATUS_OK) {
         return name_parent_failure(backup, error);
     }
+    Error cache_error = {0};
+    if (node_cache_new(backup->job->instance->directory, &backup->node_cache, &cache_error) !=
+        STATUS_OK) {
+        log_warning("the parent's maps will be fetched twice", "error", cache_error.message, NULL);
+    }
     const DataDirectoryRequest request = {
         .repository = repository->repository,
         .key = &repository->key,
@@ -203,6 +209,7 @@ static Status backup_restore_parent(BackupJob *backup, Error *error)
         .limits = agent_state_limits(backup->job->state),
         .memory_bytes = agent_state_memory_bytes(backup->job->state),
         .is_scratch = true,
+        .node_cache = backup->node_cache,
         .progress = job_progress(backup->job),
     };
     MaterializeResult result = {0};
@@ -431,6 +438,7 @@ static Status backup_publish(BackupJob *backup, Error *error)
         .resume_epoch_min = resume_epoch(backup->assignment),
         .limits = agent_state_limits(backup->job->state),
         .memory_bytes = agent_state_memory_bytes(backup->job->state),
+        .node_cache = backup->node_cache,
         .progress = job_progress(backup->job),
     };
     RETURN_IF_ERROR(repository_publish(backup->repository.repository, &backup->repository.key,
@@ -506,6 +514,7 @@ Status job_backup_run(const Job *job, const Holdfast__V1__BackupAssignment *assi
         job_failed(job, error); // before the cleaning, which may take its time
     }
     engine_close(backup.engine);
+    node_cache_free(backup.node_cache);
     recorder_free(backup.recorder);
     job_repository_done(&backup.parent_repository);
     job_repository_done(&backup.repository);

@@ -168,6 +168,14 @@ void limits_pace(void *context, bool is_upload, size_t size);
 #define REPOSITORY_MEMORY_BYTES (INT64_C(256) * 1024 * 1024) // the default for one operation
 #define REPOSITORY_MEMORY_BYTES_MIN (INT64_C(64) * 1024 * 1024)
 
+// --- node cache ---
+// What a materialize has read of a backup's maps and lists, for the publish that follows it on the
+// same machine: otherwise every node that changes is fetched once more. In a file without a name
+// in `directory`, of at most 2 GiB; a full disk only makes it keep less. Thread-safe.
+typedef struct NodeCache NodeCache;
+Status node_cache_new(const char *directory, NodeCache **ret_cache, Error *error);
+void node_cache_free(NodeCache *cache); // NULL is fine
+
 // --- publish ---
 // One file of the data directory, in byte order of path. The callbacks are called from several
 // threads at once.
@@ -213,8 +221,9 @@ typedef struct PublishOptions {
     // removes or compacts packs of these epochs until the manifest is kept or this attempt has
     // ended (its protect_epoch_min is at most this). 0: there were none.
     uint32_t resume_epoch_min;
-    Limits *limits;       // NULL: those of limits_new
-    int64_t memory_bytes; // for buffers, whatever the size of the shard; 0: the default
+    Limits *limits;        // NULL: those of limits_new
+    int64_t memory_bytes;  // for buffers, whatever the size of the shard; 0: the default
+    NodeCache *node_cache; // borrowed; NULL: none
     Progress progress;
 } PublishOptions;
 // Writes packs with what is new against the parent, then the manifest by conditional create. A page
@@ -230,9 +239,10 @@ Status repository_publish(Repository *repository, const DataKey *key, const Publ
 // durable on OK, unless is_scratch. Damage: REASON_OBJECT_MISSING or REASON_OBJECT_CORRUPT naming
 // object and file. REASON_TARGET_NOT_EMPTY, REASON_DISK_FULL (checked before the first byte too).
 typedef struct MaterializeOptions {
-    Limits *limits;       // NULL: those of limits_new
-    int64_t memory_bytes; // for buffers, whatever the size of the shard; 0: the default
-    bool is_scratch;      // what a crash of the machine may take: waits for no disk
+    Limits *limits;        // NULL: those of limits_new
+    int64_t memory_bytes;  // for buffers, whatever the size of the shard; 0: the default
+    bool is_scratch;       // what a crash of the machine may take: waits for no disk
+    NodeCache *node_cache; // borrowed; NULL: none
     Progress progress;
 } MaterializeOptions;
 typedef struct MaterializeResult {

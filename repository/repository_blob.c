@@ -3,6 +3,7 @@
 #include "repository/repository_blob.h"
 
 #include "common/memory.h"
+#include "repository/node_cache.h"
 #include "repository/repository_pack_reader.h"
 
 #include <assert.h>
@@ -257,10 +258,21 @@ Status blob_read(BlobOpener *opener, const Ref *ref, uint8_t *plain, Error *erro
     if (opener->ahead != NULL && ahead_take(opener->ahead, ref, plain, &status, error)) {
         return status;
     }
+    NodeCache *cache = ref->kind == BLOB_NODE ? opener->scope->node_cache : NULL;
+    if (cache != NULL && node_cache_get(cache, ref, opener->sealed)) {
+        if (blob_open(opener, ref, opener->sealed, true, plain, error) == STATUS_OK) {
+            return STATUS_OK;
+        }
+        error_clear(error); // it is the disk's fault, not the repository's
+    }
     BlobPlace place = {.index = ref->index, .offset = ref->offset, .stored_size = ref->stored_size};
     RETURN_IF_ERROR(blob_fetch(opener, &ref->pack, &place, 1, opener->sealed,
                                BLOB_SIZE_MAX + GCM_TAG_SIZE, &size, error));
-    return blob_open(opener, ref, opener->sealed, true, plain, error);
+    RETURN_IF_ERROR(blob_open(opener, ref, opener->sealed, true, plain, error));
+    if (cache != NULL) {
+        node_cache_put(cache, ref, opener->sealed);
+    }
+    return STATUS_OK;
 }
 
 bool zstd_inflate_exactly(const uint8_t *packed, size_t packed_size, uint8_t *plain,

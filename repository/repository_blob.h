@@ -22,6 +22,7 @@ struct ShardScope {
     char repository_id[UUID_TEXT_SIZE], database_id[UUID_TEXT_SIZE], shard_id[UUID_TEXT_SIZE],
         key_id[UUID_TEXT_SIZE];
     Secret data_key;
+    NodeCache *node_cache; // or NULL
     uint8_t extent_hash_key[AES256_KEY_SIZE], node_hash_key[SHA256_SIZE];
 };
 

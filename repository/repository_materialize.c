@@ -404,6 +404,7 @@ Status repository_materialize(Repository *repository, const DataKey *key, const 
                          .directory_fd = INVALID_FD};
     Status status = scope_init(&restorer.scope, repository, key, manifest->database_id,
                                manifest->shard_id, error);
+    restorer.scope.node_cache = options->node_cache;
     if (status == STATUS_OK) {
         status = dir_create_all(directory, DIRECTORY_MODE, error);
     }

@@ -483,6 +483,7 @@ Status repository_publish(Repository *repository, const DataKey *key, const Publ
     publisher->run.directory_fd = INVALID_FD;
     RETURN_IF_ERROR(scope_init(&publisher->scope, repository, key, options->manifest.database_id,
                                options->manifest.shard_id, error));
+    publisher->scope.node_cache = options->node_cache;
     RETURN_IF_ERROR(publisher_begin(publisher, error));
     RETURN_IF_ERROR(report_progress(publisher, error));
     RETURN_IF_ERROR(cut_entries(publisher, error));

@@ -285,6 +285,7 @@ Status fixture_publish_shard(Fixture *fixture, const char *shard_id, const Manif
         .reads_everything = fixture->reads_everything,
         .resume_epoch_min = fixture->resume_epoch_min,
         .limits = fixture->limits,
+        .node_cache = fixture->node_cache,
         .progress = fixture->progress,
         .manifest = {.database_name = "shop",
                      .shard_name = "-80",
@@ -310,7 +311,9 @@ Status fixture_publish(Fixture *fixture, const Manifest *parent, Manifest **ret_
 Status fixture_restore(Fixture *fixture, const Manifest *manifest)
 {
     MaterializeResult result;
-    const MaterializeOptions options = {.limits = fixture->limits, .progress = fixture->progress};
+    const MaterializeOptions options = {.limits = fixture->limits,
+                                        .node_cache = fixture->node_cache,
+                                        .progress = fixture->progress};
     return repository_materialize(fixture->repository, &fixture->key, manifest, fixture->restored,
                                   &options, &result, &fixture->error);
 }

@@ -34,7 +34,8 @@ typedef struct Fixture {
     Progress progress;
     bool has_record, reads_everything;
     uint32_t resume_epoch_min;
-    Limits *limits; // borrowed, also by restores
+    Limits *limits;        // borrowed, also by restores
+    NodeCache *node_cache; // borrowed, also by restores
     WrittenRange written[4096];
     size_t written_count;
 } Fixture;
