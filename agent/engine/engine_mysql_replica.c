@@ -284,6 +284,30 @@ static Status stop_all(MysqlEngine *engine, Error *error)
                             engine->is_mysql ? "STOP REPLICA" : "STOP SLAVE");
 }
 
+// What cannot be applied may come from a server that took over without transactions that we have:
+// that has a name and a cure of its own, and it may be told before we have asked that server.
+static Status applier_failed(MysqlEngine *engine, Reason reason, const MysqlReplicaStatus *status,
+                             Error *error)
+{
+    char ours[1024];
+    Error cause = {0};
+    if (reason == REASON_REPLICATION_BROKEN) {
+        mysql_source_close(engine);
+        if (mysql_source_connect(engine, &cause) == STATUS_OK &&
+            mysql_local_position(engine, ours, &cause) == STATUS_OK) {
+            (void)check_history(engine, ours, &cause);
+        }
+        if (cause.reason == REASON_SOURCE_DIVERGED) {
+            *error = cause;
+            return error->status;
+        }
+    }
+    char tail[160] = "";
+    mysql_server_log_tail(engine, tail, sizeof(tail));
+    return error_set(error, reason, "replaying stopped: %.300s (%d)%s%s", status->applier_message,
+                     status->applier_error, tail[0] != '\0' ? "; " : "", tail);
+}
+
 // Starts the applier again a bounded number of times when that can help.
 static Status care_for_applier(MysqlEngine *engine, const MysqlReplicaStatus *status,
                                const char *until, Error *error)
@@ -297,11 +321,7 @@ static Status care_for_applier(MysqlEngine *engine, const MysqlReplicaStatus *st
             reason = REASON_REPLICATION_BROKEN;
         }
         if (reason != REASON_NONE) {
-            char tail[160] = "";
-            mysql_server_log_tail(engine, tail, sizeof(tail));
-            return error_set(error, reason, "replaying stopped: %.300s (%d)%s%s",
-                             status->applier_message, status->applier_error,
-                             tail[0] != '\0' ? "; " : "", tail);
+            return applier_failed(engine, reason, status, error);
         }
         RETURN_IF_ERROR(stop_all(engine, error)); // relay logs are fetched anew
         RETURN_IF_ERROR(start_receiver(engine, error));
