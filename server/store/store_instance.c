@@ -130,6 +130,19 @@ Status store_instance_request_destroy(StoreTransaction *transaction, const char 
     return store_notify(transaction, "sessions", error);
 }
 
+// Of an attempt that came to nothing: nobody writes any more.
+static Status sweep_what_it_left(StoreTransaction *transaction, Arena *arena, const char *id,
+                                 const char *database_id, Error *error)
+{
+    StoreRows rows;
+    RETURN_IF_ERROR(store_query(transaction, arena,
+                                "SELECT FROM attempts WHERE instance_id = $1 AND state IN"
+                                " ('failed', 'canceled', 'lost')",
+                                STORE_PARAMETERS(id), &rows, error));
+    return rows.count == 0 ? STATUS_OK
+                           : store_work_add(transaction, WORK_RETENTION, database_id, 0, error);
+}
+
 Status store_instance_destroyed(StoreTransaction *transaction, const char *id, Error *error)
 {
     CLEANUP(arena_freep) Arena *arena = arena_new();
@@ -138,7 +151,7 @@ Status store_instance_destroyed(StoreTransaction *transaction, const char *id, E
         transaction, arena,
         "UPDATE instances SET state = 'destroyed', destroyed_at = now(), join_secret_hash = NULL,"
         " session_token_hash = NULL WHERE id = $1 AND state <> 'destroyed'"
-        " RETURNING purpose, subject_id, backup_id",
+        " RETURNING purpose, subject_id, backup_id, database_id",
         STORE_PARAMETERS(id), &rows, error));
     if (rows.count == 0) {
         return STATUS_OK;
@@ -151,6 +164,8 @@ Status store_instance_destroyed(StoreTransaction *transaction, const char *id, E
             " WHERE a.instance_id = $1 AND p.attempt_id = a.id AND p.phase = 'destroy'"
             " AND p.ended_at IS NULL",
             STORE_PARAMETERS(id), error));
+        RETURN_IF_ERROR(sweep_what_it_left(transaction, arena, id,
+                                           store_value(&rows, 0, "database_id"), error));
     }
     return store_work_add(transaction, is_backup ? WORK_BACKUP : WORK_RESTORE,
                           store_value(&rows, 0, is_backup ? "backup_id" : "subject_id"), 0, error);

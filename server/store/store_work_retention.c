@@ -10,7 +10,13 @@
     "FROM policies p "
 
 #define WEEK "7 days" // so often a shard is swept without a reason, and thoroughly
-#define ABANDONED "a.state IN ('failed', 'canceled', 'lost')"
+// Attempts that left something, perhaps, and since when it can go: no other attempt at the same
+// shard backup goes on from it, and nobody is there any more who could still write.
+#define ABANDONED                                                                                  \
+    "attempts a JOIN shard_backups sb ON sb.id = a.shard_backup_id"                                \
+    " JOIN instances i ON i.id = a.instance_id WHERE a.state IN ('failed', 'canceled', 'lost')"    \
+    " AND sb.state NOT IN ('pending', 'running') AND i.state = 'destroyed'"
+#define ABANDONED_AT "greatest(a.finished_at, sb.finished_at, i.destroyed_at)"
 
 static void take_ids(const StoreRows *rows, Arena *arena, const char ***ret_ids, size_t *ret_count)
 {
@@ -74,9 +80,10 @@ Status store_retention_shards(StoreTransaction *transaction, Arena *arena,
         "  OR EXISTS (SELECT FROM shard_backups sb WHERE sb.shard_id = s.id"
         "   AND sb.state = 'committed')))"
         " OR w.swept_at < now() - interval '" WEEK "' OR w.retry_at <= now()"
-        " OR EXISTS (SELECT FROM attempts a WHERE a.shard_id = s.id AND " ABANDONED
-        "  AND a.finished_at > w.swept_at - $4::float8 * interval '1 ms'"
-        "  AND a.finished_at <= now() - $4::float8 * interval '1 ms')) ORDER BY s.id",
+        // A minute more: what ended just before the last sweep may not have been seen by it.
+        " OR EXISTS (SELECT FROM " ABANDONED " AND a.shard_id = s.id"
+        "  AND " ABANDONED_AT " > w.swept_at - $4::float8 * interval '1 ms' - interval '1 minute'"
+        "  AND " ABANDONED_AT " <= now() - $4::float8 * interval '1 ms')) ORDER BY s.id",
         STORE_PARAMETERS(sweep->database_id, sweep->repository_id, sweep->gone,
                          store_integer_parameter(arena, sweep->grace_ms)),
         &rows, error));
@@ -111,8 +118,8 @@ static Status read_epochs(StoreTransaction *transaction, Arena *arena, const cha
     // A day more: what such an attempt stored is older than its end, but for clocks that differ.
     RETURN_IF_ERROR(store_query(
         transaction, arena,
-        "SELECT a.epoch FROM attempts a WHERE a.shard_id = $1 AND " ABANDONED
-        " AND a.finished_at > now() - interval '1 day' - $2::float8 *"
+        "SELECT a.epoch FROM " ABANDONED " AND a.shard_id = $1"
+        " AND " ABANDONED_AT " > now() - interval '1 day' - $2::float8 *"
         " interval '1 ms' ORDER BY a.epoch",
         STORE_PARAMETERS(shard_id, store_integer_parameter(arena, sweep->grace_ms)), &rows, error));
     keep->abandoned = arena_alloc_array(arena, (size_t)rows.count + 1, sizeof(uint32_t));
