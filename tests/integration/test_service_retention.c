@@ -2,6 +2,7 @@
 // What keeps backups, on a real PostgreSQL: the preview, time zones, many backups, pins and holds;
 // and what a repository holds.
 // If this goes red, a backup goes that must stay, or the API says something else than what happens.
+#include "server/store/store_work_retention.h"
 #include "tests/integration/service_case.h"
 
 static void test_previews_retention(void **state)
@@ -273,6 +274,72 @@ static void test_looking_into_a_repository_is_cheap(void **state)
                                     "LIMIT 50") < 20);
 }
 
+static void execute(ServiceFixture *fixture, const char *statement)
+{
+    CLEANUP_FREE char *done =
+        service_fixture_sql(fixture, arena_format(fixture->arena, "%s; SELECT 1", statement));
+}
+
+// Whether the only shard's sweep is due, without a grace, and how many epochs of abandoned
+// attempts it may remove.
+static bool is_sweep_due(ServiceFixture *fixture, size_t *ret_abandoned_count)
+{
+    Error error = {0};
+    CLEANUP(store_rollback) StoreTransaction *transaction = NULL;
+    CLEANUP_FREE char *database = service_fixture_sql(fixture, "SELECT id FROM databases");
+    CLEANUP_FREE char *repository = service_fixture_sql(fixture, "SELECT id FROM repositories");
+    CLEANUP_FREE char *shard = service_fixture_sql(fixture, "SELECT id FROM shards ORDER BY id");
+    const RetentionSweep sweep = {
+        .database_id = database, .repository_id = repository, .gone = "{}"};
+    RetentionShard *shards = NULL;
+    RetentionKeep keep = {0};
+    size_t count = 0;
+    assert_ok(store_begin(fixture->store, &transaction, &error), &error);
+    assert_ok(store_retention_shards(transaction, fixture->arena, &sweep, &shards, &count, &error),
+              &error);
+    assert_ok(store_retention_keep(transaction, fixture->arena, shard, &sweep, &keep, &error),
+              &error);
+    *ret_abandoned_count = keep.abandoned_count;
+    return count == 1;
+}
+
+// What a lost attempt left can go when no other attempt at its shard backup goes on from it and
+// its agent cannot write any more; a sweep that came before does not count.
+static void test_what_an_attempt_left_is_swept_once_it_can_go(void **state)
+{
+    ServiceFixture *fixture = *state;
+    size_t abandoned_count = 0;
+    make_database(fixture);
+    execute(fixture, "DELETE FROM shards WHERE id <> (SELECT min(id::text)::uuid FROM shards)");
+    const char *backup = start_backup(fixture);
+    execute(fixture,
+            arena_format(
+                fixture->arena,
+                "UPDATE shard_backups SET state = 'running', attempt_count = 1; "
+                "INSERT INTO instances (id, provider, state, purpose, database_id, shard_id, "
+                "backup_id, subject_id) SELECT gen_random_uuid(), 'local', 'joined', 'backup', "
+                "s.database_id, s.id, '%s', sb.id FROM shards s JOIN shard_backups sb ON "
+                "sb.shard_id = s.id; "
+                "INSERT INTO attempts (id, shard_backup_id, shard_id, epoch, instance_id, state, "
+                "is_seed, finished_at) SELECT gen_random_uuid(), sb.id, sb.shard_id, 1, i.id, "
+                "'lost', true, now() - interval '1 hour' FROM shard_backups sb, instances i; "
+                "INSERT INTO shard_sweeps (shard_id, repository_id, swept_at, thorough_at) SELECT "
+                "s.id, r.id, now() - interval '10 minutes', now() FROM shards s, repositories r",
+                backup));
+    assert_false(is_sweep_due(fixture, &abandoned_count));
+    assert_int_equal(abandoned_count, 0);
+    execute(fixture, "UPDATE shard_backups SET state = 'committed', finished_at = now()");
+    assert_false(is_sweep_due(fixture, &abandoned_count));
+    assert_int_equal(abandoned_count, 0);
+    execute(fixture, "UPDATE instances SET state = 'destroyed', destroyed_at = now() - interval "
+                     "'30 minutes'");
+    assert_true(is_sweep_due(fixture, &abandoned_count));
+    assert_int_equal(abandoned_count, 1);
+    execute(fixture, "UPDATE shard_backups SET finished_at = now() - interval '30 minutes'");
+    assert_false(is_sweep_due(fixture, &abandoned_count)); // the last sweep has seen it
+    assert_int_equal(abandoned_count, 1);
+}
+
 int main(void)
 {
     scratch_postgres_drop_root();
@@ -280,6 +347,7 @@ int main(void)
         SERVICE_TEST(test_previews_retention),
         SERVICE_TEST(test_periods_are_of_the_policys_time_zone),
         SERVICE_TEST(test_retention_of_ten_thousand_backups),
+        SERVICE_TEST(test_what_an_attempt_left_is_swept_once_it_can_go),
         SERVICE_TEST(test_pins_and_holds),
         SERVICE_TEST(test_tells_what_a_repository_holds),
         SERVICE_TEST(test_looking_into_a_repository_is_cheap),
