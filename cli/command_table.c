@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Every command. A new one is a row here; code is needed only for what is more than one call.
 #include "cli/backup_commands.h"
-#include "cli/command.h"
+#include "cli/command_options.h"
 #include "cli/event_commands.h"
 #include "cli/help_commands.h"
 #include "cli/policy_commands.h"
@@ -15,10 +15,6 @@
     }
 #define SHARD_DETAILS                                                                              \
     "A shard's name may begin with '-' (a key range, \"-80\"): give it as it is, or after \"--\"."
-#define NO_MORE                                                                                    \
-    {                                                                                              \
-        NULL, VALUE_TEXT, NULL, NULL, NULL, NULL, false                                            \
-    }
 #define NO_MORE_COLUMNS                                                                            \
     {                                                                                              \
         NULL, NULL, VIEW_TEXT                                                                      \
@@ -61,8 +57,7 @@ static const CommandOption DATABASE_UPDATE[] = {
     {"reads-everything", VALUE_BOOLEAN, "true|false", "reads_everything",
      "read all of the data in every backup; false trusts the recorder of writes again",
      "true false", false},
-    {"if-match", VALUE_HEADER, "ETAG", "If-Match", "only when the etag is still this one", NULL,
-     false},
+    IF_MATCH,
     NO_MORE};
 static const CommandOption DATABASE_DELETE[] = {{"force", VALUE_FLAG, NULL, "force",
                                                  "also when it has backups; they are deleted too",
@@ -102,8 +97,7 @@ static const CommandOption SHARD_UPDATE[] = {
      "disable prefer require verify-full", false},
     {"tls-ca-file", VALUE_SECRET, "FILE", "source.tls_ca",
      "PEM file of the authority that verify-full trusts", NULL, false},
-    {"if-match", VALUE_HEADER, "ETAG", "If-Match", "only when the etag is still this one", NULL,
-     false},
+    IF_MATCH,
     NO_MORE};
 static const ViewColumn SHARD_COLUMNS[] = {{"SHARD", "name", VIEW_TEXT},
                                            {"HOST", "source.host", VIEW_TEXT},
@@ -125,8 +119,7 @@ static const CommandOption CREDENTIAL_UPDATE[] = {
     {"username", VALUE_TEXT, "NAME", "username", "the user at the source", NULL, false},
     {"password-file", VALUE_SECRET, "FILE", "password",
      "file with the password, '-' for standard input", NULL, false},
-    {"if-match", VALUE_HEADER, "ETAG", "If-Match", "only when the etag is still this one", NULL,
-     false},
+    IF_MATCH,
     NO_MORE};
 static const ViewColumn CREDENTIAL_COLUMNS[] = {{"CREDENTIAL", "name", VIEW_TEXT},
                                                 {"USERNAME", "username", VIEW_TEXT},

@@ -2,7 +2,7 @@
 // Options and columns of the commands for policies and backups. Only command_table.c includes it.
 #pragma once
 
-#include "cli/command_limits.h"
+#include "cli/command_options.h"
 
 // What a policy keeps; a backup that any of them keeps stays.
 #define KEEP_OPTIONS                                                                               \
@@ -62,8 +62,7 @@ static const CommandOption POLICY_UPDATE[] = {
      "start somewhere in this window after the slot, always at the same place; 0 for at the slot",
      NULL, false},
     LIMIT_OPTIONS("limits."),
-    {"if-match", VALUE_HEADER, "ETAG", "If-Match", "only when the etag is still this one", NULL,
-     false},
+    IF_MATCH,
     NO_MORE};
 static const CommandOption POLICY_PREVIEW[] = {
     {"schedule", VALUE_TEXT, "CRON", "schedule", "a schedule that is not saved anywhere yet", NULL,
@@ -98,10 +97,7 @@ static const CommandOption BACKUP_START[] = {
     {"wait", VALUE_FLAG, NULL, NULL, "show its progress and end with its outcome", NULL, false},
     NO_MORE};
 static const CommandOption RUN_LIMITS[] = {LIMIT_OPTIONS("limits."), NO_MORE};
-static const CommandOption FLEET_LIMITS[] = {BANDWIDTH_OPTIONS(""),
-                                             {"if-match", VALUE_HEADER, "ETAG", "If-Match",
-                                              "only when the etag is still this one", NULL, false},
-                                             NO_MORE};
+static const CommandOption FLEET_LIMITS[] = {BANDWIDTH_OPTIONS(""), IF_MATCH, NO_MORE};
 static const CommandOption BACKUP_PIN[] = {
     {"until", VALUE_TEXT, "TIME", "until",
      "RFC 3339 moment at which the pin ends; default: when it is unpinned", NULL, false},

@@ -1,12 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/repository_options.h"
 
-#include "cli/command_limits.h"
+#include "cli/command_options.h"
 
-#define NO_MORE                                                                                    \
-    {                                                                                              \
-        NULL, VALUE_TEXT, NULL, NULL, NULL, NULL, false                                            \
-    }
 #define OFFLINE_REPOSITORY                                                                         \
     {                                                                                              \
         "repository", VALUE_TEXT, "LOCATION", NULL,                                                \
@@ -87,10 +83,7 @@ const CommandOption REPOSITORY_CREATE[] = {
      false},
     BANDWIDTH_OPTIONS("repository.limits."),
     NO_MORE};
-const CommandOption REPOSITORY_UPDATE[] = {BANDWIDTH_OPTIONS("limits."),
-                                           {"if-match", VALUE_HEADER, "ETAG", "If-Match",
-                                            "only when the etag is still this one", NULL, false},
-                                           NO_MORE};
+const CommandOption REPOSITORY_UPDATE[] = {BANDWIDTH_OPTIONS("limits."), IF_MATCH, NO_MORE};
 const CommandOption OFFLINE_KEY_ONLY[] = {OFFLINE_KEY, NO_MORE};
 const CommandOption OFFLINE[] = {OFFLINE_REPOSITORY, OFFLINE_KEY, OFFLINE_STORE, NO_MORE};
 const CommandOption OFFLINE_CHECK[] = {

@@ -1,10 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-// Part of the command table: the options for what runs may use. `in` is where they go in the body,
-// with its dot.
+// Parts of the command table that several commands have. Of the limits' options `in` is where they
+// go in the body, with its dot.
 #pragma once
 
 #include "cli/command.h"
 
+// The end of a list of options.
+#define NO_MORE                                                                                    \
+    {                                                                                              \
+        NULL, VALUE_TEXT, NULL, NULL, NULL, NULL, false                                            \
+    }
+#define IF_MATCH                                                                                   \
+    {                                                                                              \
+        "if-match", VALUE_HEADER, "ETAG", "If-Match", "only when the etag is still this one",      \
+            NULL, false                                                                            \
+    }
 #define BANDWIDTH_OPTIONS(in)                                                                      \
     {"upload-limit",                                                                               \
      VALUE_BYTES,                                                                                  \
