@@ -84,8 +84,9 @@ static bool is_section(char *line, const char *profile, bool is_configuration)
     return text_equal(name, profile);
 }
 
-static const char *find_value(char *text, const char *profile, bool is_configuration,
-                              const char *key, Arena *arena)
+// Cuts `text` into pieces.
+static const char *cut_value(char *text, const char *profile, bool is_configuration,
+                             const char *key, Arena *arena)
 {
     bool is_ours = false;
     char *rest = text;
@@ -108,6 +109,16 @@ static const char *find_value(char *text, const char *profile, bool is_configura
         }
     }
     return NULL;
+}
+
+static const char *find_value(const char *text, const char *profile, bool is_configuration,
+                              const char *key, Arena *arena)
+{
+    size_t size = strlen(text);
+    CLEANUP_FREE char *copy = string_copy(text);
+    const char *value = cut_value(copy, profile, is_configuration, key, arena);
+    explicit_bzero(copy, size);
+    return value;
 }
 
 static const char *file_value(const char *variable, const char *name, const char *profile,
@@ -150,18 +161,18 @@ static Status read_named_file(const AwsSourceContext *context, AwsCredential *re
     const char *path = context->options->profiles_path;
     const char *profile = context->options->profile;
     profile = text_is_empty(profile) ? "default" : profile;
-    for (size_t i = 0; i < ARRAY_COUNT(keys); i++) {
-        CLEANUP_FREE char *text = NULL; // looking a value up cuts it into pieces
-        size_t size = 0;
-        Error failure = {0};
-        if (file_read(path, LIMIT_FILE_BYTES, &text, &size, &failure) != STATUS_OK) {
-            // Not with its own reason: a file that is not there is no missing object.
-            error_set(error, REASON_STORAGE_CREDENTIAL, "%s", failure.message);
-            return error_hint(error, "name the file that has the store's credential");
-        }
-        values[i] = find_value(text, profile, false, keys[i], context->arena);
-        explicit_bzero(text, size);
+    CLEANUP_FREE char *text = NULL;
+    size_t size = 0;
+    Error failure = {0};
+    if (file_read(path, LIMIT_FILE_BYTES, &text, &size, &failure) != STATUS_OK) {
+        // Not with its own reason: a file that is not there is no missing object.
+        error_set(error, REASON_STORAGE_CREDENTIAL, "%s", failure.message);
+        return error_hint(error, "name the file that has the store's credential");
     }
+    for (size_t i = 0; i < ARRAY_COUNT(keys); i++) {
+        values[i] = find_value(text, profile, false, keys[i], context->arena);
+    }
+    explicit_bzero(text, size);
     if (make(values[0], values[1], values[2], ret_credential)) {
         return STATUS_OK;
     }

@@ -19,16 +19,20 @@ static Status check_bandwidth(const char *prefix, const char *name, int64_t byte
                       (long long)REPOSITORY_BANDWIDTH_MIN, (long long)LIMIT_BANDWIDTH_MAX);
 }
 
+static Status check_rates(const char *prefix, int64_t upload, int64_t download, Error *error)
+{
+    RETURN_IF_ERROR(check_bandwidth(prefix, "upload_bytes_per_second", upload, error));
+    return check_bandwidth(prefix, "download_bytes_per_second", download, error);
+}
+
 Status resource_limits_check(const char *prefix, const Holdfast__V1__ResourceLimits *limits,
                              Error *error)
 {
     if (limits == NULL) {
         return STATUS_OK;
     }
-    RETURN_IF_ERROR(
-        check_bandwidth(prefix, "upload_bytes_per_second", limits->upload_bytes_per_second, error));
-    RETURN_IF_ERROR(check_bandwidth(prefix, "download_bytes_per_second",
-                                    limits->download_bytes_per_second, error));
+    RETURN_IF_ERROR(check_rates(prefix, limits->upload_bytes_per_second,
+                                limits->download_bytes_per_second, error));
     if (limits->cpu_count < 0 || limits->cpu_count > LIMIT_CPU_COUNT_MAX) {
         error_set(error, REASON_INVALID, "cpu_count is %d", limits->cpu_count);
         error_field(error, "%s.cpu_count", prefix);
@@ -48,13 +52,9 @@ Status resource_limits_check(const char *prefix, const Holdfast__V1__ResourceLim
 Status bandwidth_limits_check(const char *prefix, const Holdfast__V1__BandwidthLimits *limits,
                               Error *error)
 {
-    if (limits == NULL) {
-        return STATUS_OK;
-    }
-    RETURN_IF_ERROR(
-        check_bandwidth(prefix, "upload_bytes_per_second", limits->upload_bytes_per_second, error));
-    return check_bandwidth(prefix, "download_bytes_per_second", limits->download_bytes_per_second,
-                           error);
+    return limits == NULL ? STATUS_OK
+                          : check_rates(prefix, limits->upload_bytes_per_second,
+                                        limits->download_bytes_per_second, error);
 }
 
 const char *limits_to_json(Arena *arena, const ProtobufCMessage *limits)

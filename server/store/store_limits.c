@@ -33,26 +33,22 @@
     " FROM transfers"                                                                              \
     " WINDOW run AS (PARTITION BY run_id), repository AS (PARTITION BY repository_id)"
 
+static BandwidthCap cap(const StoreRows *rows, int row, const char *rate, const char *users)
+{
+    return (BandwidthCap){.bytes_per_second = store_integer(rows, row, rate, 0),
+                          .user_count = store_integer(rows, row, users, 0)};
+}
+
 static void fill_caps(const StoreRows *rows, int row, InstanceLimits *limits)
 {
-    limits->upload[LIMIT_OF_RUN] =
-        (BandwidthCap){.bytes_per_second = store_integer(rows, row, "run_upload", 0),
-                       .user_count = store_integer(rows, row, "run_uploads", 0)};
-    limits->download[LIMIT_OF_RUN] =
-        (BandwidthCap){.bytes_per_second = store_integer(rows, row, "run_download", 0),
-                       .user_count = store_integer(rows, row, "run_downloads", 0)};
-    limits->upload[LIMIT_OF_REPOSITORY] =
-        (BandwidthCap){.bytes_per_second = store_integer(rows, row, "repository_upload", 0),
-                       .user_count = store_integer(rows, row, "repository_uploads", 0)};
-    limits->download[LIMIT_OF_REPOSITORY] =
-        (BandwidthCap){.bytes_per_second = store_integer(rows, row, "repository_download", 0),
-                       .user_count = store_integer(rows, row, "repository_downloads", 0)};
-    limits->upload[LIMIT_OF_FLEET] =
-        (BandwidthCap){.bytes_per_second = store_integer(rows, row, "fleet_upload", 0),
-                       .user_count = store_integer(rows, row, "fleet_uploads", 0)};
-    limits->download[LIMIT_OF_FLEET] =
-        (BandwidthCap){.bytes_per_second = store_integer(rows, row, "fleet_download", 0),
-                       .user_count = store_integer(rows, row, "fleet_downloads", 0)};
+    BandwidthCap *upload = limits->upload;
+    BandwidthCap *download = limits->download;
+    upload[LIMIT_OF_RUN] = cap(rows, row, "run_upload", "run_uploads");
+    upload[LIMIT_OF_REPOSITORY] = cap(rows, row, "repository_upload", "repository_uploads");
+    upload[LIMIT_OF_FLEET] = cap(rows, row, "fleet_upload", "fleet_uploads");
+    download[LIMIT_OF_RUN] = cap(rows, row, "run_download", "run_downloads");
+    download[LIMIT_OF_REPOSITORY] = cap(rows, row, "repository_download", "repository_downloads");
+    download[LIMIT_OF_FLEET] = cap(rows, row, "fleet_download", "fleet_downloads");
 }
 
 Status store_instance_limits(StoreTransaction *transaction, Arena *arena, const char *instance_ids,
@@ -94,16 +90,14 @@ static Status limit(StoreTransaction *transaction, Arena *arena, const char *sql
     return store_notify(transaction, "sessions", error);
 }
 
+#define FLEET_LIMITS                                                                               \
+    "SELECT upload_bytes_per_second, download_bytes_per_second, etag FROM fleet_limits"
+
 Status store_fleet_limits(StoreTransaction *transaction, Arena *arena, bool is_locked,
                           StoreRows *ret_rows, Error *error)
 {
-    return store_query(
-        transaction, arena,
-        is_locked
-            ? "SELECT upload_bytes_per_second, download_bytes_per_second, etag FROM fleet_limits"
-              " FOR UPDATE"
-            : "SELECT upload_bytes_per_second, download_bytes_per_second, etag FROM fleet_limits",
-        0, NULL, ret_rows, error);
+    return store_query(transaction, arena, is_locked ? FLEET_LIMITS " FOR UPDATE" : FLEET_LIMITS, 0,
+                       NULL, ret_rows, error);
 }
 
 Status store_limit_fleet(StoreTransaction *transaction, Arena *arena, int64_t upload,
@@ -122,10 +116,9 @@ Status store_limit_repository(StoreTransaction *transaction, Arena *arena, const
                               const char *limits, const char *etag, Error *error)
 {
     RETURN_IF_ERROR(store_execute(transaction, arena,
-                                  "UPDATE repositories SET etag = $2 WHERE id = $1",
-                                  STORE_PARAMETERS(id, etag), error));
-    return limit(transaction, arena, "UPDATE repositories SET limits = $2 WHERE id = $1", id,
-                 limits, error);
+                                  "UPDATE repositories SET limits = $2, etag = $3 WHERE id = $1",
+                                  STORE_PARAMETERS(id, limits, etag), error));
+    return store_notify(transaction, "sessions", error);
 }
 
 Status store_limit_backup(StoreTransaction *transaction, Arena *arena, const char *id,
