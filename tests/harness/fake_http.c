@@ -2,6 +2,7 @@
 #include "tests/harness/fake_http.h"
 
 #include "common/buffer.h"
+#include "common/clock.h"
 #include "common/memory.h"
 #include "common/text.h"
 #include "tests/harness/harness.h"
@@ -79,6 +80,17 @@ char *fake_http_header(const FakeHttpRequest *request, const char *name)
 bool fake_http_is_stopping(const FakeHttp *server)
 {
     return atomic_load(&server->is_stopping);
+}
+
+bool fake_http_stall(void *context, const FakeHttpRequest *request)
+{
+    (void)context;
+    static const char half[] = "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{\"format\": ";
+    (void)fake_http_send(request->fd, half, strlen(half));
+    while (!fake_http_is_stopping(request->server)) {
+        clock_sleep_ms(10);
+    }
+    return false;
 }
 
 int fake_http_request_count(FakeHttp *server)

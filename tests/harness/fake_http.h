@@ -34,5 +34,7 @@ bool fake_http_answer(const FakeHttpRequest *request, int status, const char *he
                       const void *body, size_t size);
 bool fake_http_send(int fd, const void *data, size_t size);
 bool fake_http_is_stopping(const FakeHttp *server); // for handlers that wait
+// A handler that sends half an object, and then nothing more until the server stops.
+bool fake_http_stall(void *context, const FakeHttpRequest *request);
 // The value of a header, whatever its case; NULL when it is absent. malloc'd.
 char *fake_http_header(const FakeHttpRequest *request, const char *name);

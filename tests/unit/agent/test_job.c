@@ -11,18 +11,6 @@
 #include <pthread.h>
 #include <string.h>
 
-// Half an object, and then nothing more.
-static bool stall(void *context, const FakeHttpRequest *request)
-{
-    (void)context;
-    static const char half[] = "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{\"format\": ";
-    (void)fake_http_send(request->fd, half, strlen(half));
-    while (!fake_http_is_stopping(request->server)) {
-        clock_sleep_ms(10);
-    }
-    return false;
-}
-
 typedef struct Stopper {
     AgentState *state;
     FakeHttp *server;
@@ -41,7 +29,7 @@ static void *stop_under_way(void *context)
 static void test_a_stop_cuts_a_transfer(void **state)
 {
     (void)state;
-    FakeHttp *server = fake_http_start(stall, NULL);
+    FakeHttp *server = fake_http_start(fake_http_stall, NULL);
     AgentState *agent = agent_state_new(clock_monotonic_ms(), 0, 0);
     uint8_t key[AES256_KEY_SIZE] = {1};
     CLEANUP_FREE char *endpoint = string_copy(fake_http_url(server));

@@ -523,18 +523,6 @@ static void test_a_transfer_goes_at_the_pace_of_the_limits(void **state)
     fake_http_stop(server);
 }
 
-// Half an object, and then nothing more.
-static bool stall(void *context, const FakeHttpRequest *request)
-{
-    (void)context;
-    static const char half[] = "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{\"format\": ";
-    (void)fake_http_send(request->fd, half, strlen(half));
-    while (!fake_http_is_stopping(request->server)) {
-        clock_sleep_ms(10);
-    }
-    return false;
-}
-
 static void *interrupt_under_way(void *context)
 {
     while (fake_http_request_count(context) == 0) {
@@ -549,7 +537,7 @@ static void *interrupt_under_way(void *context)
 static void test_an_interrupt_cuts_a_transfer(void **state)
 {
     Offline *offline = *state;
-    FakeHttp *server = fake_http_start(stall, NULL);
+    FakeHttp *server = fake_http_start(fake_http_stall, NULL);
     pthread_t thread;
     sign_in();
     const char *check[] = {
