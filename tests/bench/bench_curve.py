@@ -8,7 +8,7 @@ import bench_store
 from bench_data import Ours
 from bench_datasets import PostgresDataset, changed_ranges
 from bench_limits import Files
-from bench_tools import STATE, Samples, drop_caches, say
+from bench_tools import STATE, Samples, compared, drop_caches, say
 
 SIZES_MIB = (1024, 4096, 16384)
 CHANGED_MIB = 10
@@ -49,33 +49,18 @@ def row(samples, name, size_mib, growth_allowed, peer_name, bar):
     """The peer: what is measured of the smallest size, grown as it may grow. A ratio above 1: it grew less."""
     ours = samples.median(name, size_mib)
     allowed = samples.median(name, SIZES_MIB[0]) * growth_allowed
-    return {
-        "name": f"{name}, {size_mib // 1024} GiB",
-        "unit": samples.units[name],
-        "ours": round(ours, 3),
-        "peer": round(allowed, 3),
-        "peer_name": peer_name,
-        "ratio": round(allowed / ours, 3),
-        "bar": bar,
-        "holds": None if bar is None else allowed / ours >= bar,
-        "spread": round(samples.spread(name, size_mib), 3),
-    }
+    title = f"{name}, {size_mib // 1024} GiB"
+    spread = samples.spread(name, size_mib)
+    return compared(title, samples.units[name], ours, allowed, peer_name, allowed / ours, bar, spread)
 
 
 def bench_curve(arguments):
     """The same change in 1, 4 and 16 GiB: a publish is flat with the recorder, and grows as reading does without it."""
     scratch = os.path.join(STATE, "scratch")
-    store = bench_store.S3Store(os.path.join(STATE, "store"))
-    os.makedirs(store.directory, exist_ok=True)
     samples = Samples()
-    store.start()
-    try:
+    with bench_store.running(scratch) as store:
         for size_mib in SIZES_MIB:
             measure_size(samples, arguments, store, scratch, size_mib)
-    finally:
-        store.stop()
-        shutil.rmtree(scratch, ignore_errors=True)
-        shutil.rmtree(os.path.join(store.directory, "objects"), ignore_errors=True)
     rows = []
     smallest = f"at {SIZES_MIB[0] // 1024} GiB"
     for size_mib in SIZES_MIB:

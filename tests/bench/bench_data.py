@@ -11,7 +11,7 @@ from bench_cycle import CYCLE, measure_cycles
 from bench_datasets import DATASETS, changed_ranges
 from bench_limits import limits
 from bench_peers import PACKAGES, PEERS
-from bench_tools import STATE, Samples, drop_caches, measured, row, say
+from bench_tools import STATE, Samples, compared, drop_caches, measured, row, say
 
 SEED, SECOND, RESTORE = "first backup", "second backup, 1 % of pages changed", "restore"
 SECOND_ALL = "second backup without the recorder"
@@ -155,19 +155,8 @@ BARS = {
 
 def alone(samples, name):
     """Ours, which nobody else has."""
-    ours = round(samples.median(name, "ours"), 3)
-    spread = round(samples.spread(name, "ours"), 3)
-    return {
-        "name": name,
-        "unit": samples.units[name],
-        "ours": ours,
-        "peer": 0.0,
-        "peer_name": "",
-        "ratio": 0.0,
-        "bar": None,
-        "holds": None,
-        "spread": spread,
-    }
+    spread = samples.spread(name, "ours")
+    return compared(name, samples.units[name], samples.median(name, "ours"), 0, "", 0, None, spread)
 
 
 SEED_STAGES = ("direct read", "zstd -1", "AES-256-GCM", "hash", "upload")
@@ -176,17 +165,7 @@ RESTORE_STAGES = ("download", "AES-256-GCM", "zstd -d", "direct write")
 
 def limit_row(samples, name, rate, most, peer_name):
     ours = samples.median(rate, "ours")
-    return {
-        "name": name,
-        "unit": "MiB/s",
-        "ours": round(ours, 1),
-        "peer": round(most, 1),
-        "peer_name": peer_name,
-        "ratio": round(ours / most, 3),
-        "bar": 0.8,
-        "holds": ours / most >= 0.8,
-        "spread": round(samples.spread(rate, "ours"), 3),
-    }
+    return compared(name, "MiB/s", ours, most, peer_name, ours / most, 0.8, samples.spread(rate, "ours"))
 
 
 def limit_rows(samples, name, rate, stages):
@@ -221,21 +200,10 @@ def rows_of(samples, engine, changed_mib):
         rows.append({**limit, "engine": engine})
     for limit in limit_rows(samples, "restore against the machine", "restore rate", RESTORE_STAGES):
         rows.append({**limit, "engine": engine})
-    stored = samples.median("stored, second", "ours")
-    ratio = 2.5 * changed_mib / stored
+    stored, most = samples.median("stored, second", "ours"), 2.5 * changed_mib
+    name = "stored for a change, at most 2.5 times it"
     rows.append(
-        {
-            "name": "stored for a change, at most 2.5 times it",
-            "unit": "MiB",
-            "ours": round(stored, 1),
-            "peer": round(2.5 * changed_mib, 1),
-            "peer_name": "2.5 x pages changed",
-            "ratio": round(ratio, 3),
-            "bar": 1.0,
-            "holds": ratio >= 1.0,
-            "spread": 0.0,
-            "engine": engine,
-        }
+        {**compared(name, "MiB", stored, most, "2.5 x pages changed", most / stored, 1.0, 0.0), "engine": engine}
     )
     return [{**one, "name": f"{engine}: {one['name']}"} for one in rows]
 
@@ -246,11 +214,8 @@ def bench_data(arguments):
     if missing:
         raise SystemExit(f"bench: missing programs: {', '.join(missing)}; install the packages of these names")
     scratch = os.path.join(STATE, "scratch")
-    store = bench_store.S3Store(os.path.join(STATE, "store"))
-    os.makedirs(store.directory, exist_ok=True)
     rows = []
-    store.start()
-    try:
+    with bench_store.running(scratch) as store:
         for engine in arguments.engines.split(","):
             dataset = DATASETS[engine](arguments.size_mib)
             ranges, changed_bytes = changed_ranges(dataset.first, dataset.second)
@@ -271,8 +236,4 @@ def bench_data(arguments):
             measure_cycles(samples, dataset, arguments.size_mib, arguments.rounds, store)
             note_cycle_of_peers(samples)
             rows += rows_of(samples, engine, changed_bytes / 2**20)
-    finally:
-        store.stop()
-        shutil.rmtree(scratch, ignore_errors=True)
-        shutil.rmtree(os.path.join(store.directory, "objects"), ignore_errors=True)
     return rows

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One local S3 server for everybody who is measured: versitygw on a directory, with TLS, since pgBackRest insists."""
 
+import contextlib
 import os
 import shutil
 import socket
@@ -119,3 +120,17 @@ class S3Store:
             self.process.terminate()
             self.process.wait()
             self.process = None
+
+
+@contextlib.contextmanager
+def running(scratch):
+    """The store, started; at the end it is stopped, and its objects and `scratch` are gone."""
+    store = S3Store(os.path.join(STATE, "store"))
+    os.makedirs(store.directory, exist_ok=True)
+    try:
+        store.start()
+        yield store
+    finally:
+        store.stop()
+        shutil.rmtree(scratch, ignore_errors=True)
+        shutil.rmtree(os.path.join(store.directory, "objects"), ignore_errors=True)

@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 
-from bench_tools import STATE, measured
+from bench_tools import STATE, compared, measured
 
 RETENTION_COUNTS = [1000, 2000, 5000, 10000]
 
@@ -26,17 +26,7 @@ def bench_retention(arguments):
     rows = []
     for ours, peer in zip(lines[1::2], lines[0::2]):
         for unit, key in [("s", "seconds"), ("", "calls")]:
-            rows.append(
-                {
-                    "bar": None,
-                    "holds": None,
-                    "name": f"a sweep of {peer['backups']} backups, {key}",
-                    "ours": ours[key],
-                    "peer": peer[key],
-                    "peer_name": "walking every manifest",
-                    "ratio": peer[key] / ours[key],
-                    "unit": unit,
-                    "spread": 0.0,
-                }
-            )
+            name = f"a sweep of {peer['backups']} backups, {key}"
+            ratio = peer[key] / ours[key]
+            rows.append(compared(name, unit, ours[key], peer[key], "walking every manifest", ratio, None, 0.0))
     return rows

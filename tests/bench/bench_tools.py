@@ -80,21 +80,27 @@ class Samples:
         return [who for who in self.values.get(name, {}) if who != "ours"]
 
 
-def row(samples, name, peer, bar, more_is_better=False):
-    """Ours against one peer. A ratio above 1: ours is better; `bar` is what it must reach, None: only shown."""
-    ours, theirs = samples.median(name, "ours"), samples.median(name, peer)
-    ratio = (ours / theirs if more_is_better else theirs / ours) if ours and theirs else 0.0
+def compared(name, unit, ours, peer, peer_name, ratio, bar, spread):
+    """One line of the results. A ratio above 1: ours is better; `bar` is what it must reach, None: only shown."""
     return {
         "name": name,
-        "unit": samples.units[name],
+        "unit": unit,
         "ours": round(ours, 4),
-        "peer": round(theirs, 4),
-        "peer_name": peer,
+        "peer": round(peer, 4),
+        "peer_name": peer_name,
         "ratio": round(ratio, 3),
         "bar": bar,
         "holds": None if bar is None else ratio >= bar,
-        "spread": round(max(samples.spread(name, "ours"), samples.spread(name, peer)), 3),
+        "spread": round(spread, 3),
     }
+
+
+def row(samples, name, peer, bar):
+    """Ours against one peer; less is better."""
+    ours, theirs = samples.median(name, "ours"), samples.median(name, peer)
+    ratio = theirs / ours if ours and theirs else 0.0
+    spread = max(samples.spread(name, "ours"), samples.spread(name, peer))
+    return compared(name, samples.units[name], ours, theirs, peer, ratio, bar, spread)
 
 
 def show(rows):
