@@ -3,6 +3,9 @@
 // its own and each blob's nonce is its index, so a nonce cannot repeat under a key.
 // A blob's index and place are given out under the mutex; it is sealed into its place outside of
 // it, so threads fill one pack together.
+// Nodes get packs of their own as soon as there is more than a pack of other blobs: whoever reads
+// the maps of a large shard then finds many nodes side by side, and fetches them with one request.
+// What fits in one pack stays in one.
 #include "repository/repository_pack.h"
 
 #include "common/file.h"
@@ -13,6 +16,8 @@
 #include <string.h>
 
 #define UPLOADER_COUNT_MAX 32
+
+typedef enum PackStream { STREAM_ALL, STREAM_NODES, STREAM_COUNT } PackStream;
 
 static const char PACK_MAGIC[] = "HFPACK01";
 static const char PACK_END_MAGIC[] = "HFPACKE1";
@@ -39,8 +44,9 @@ struct PackWriter {
     pthread_mutex_t mutex; // guards what follows
     pthread_cond_t changed;
     Pack *free;
-    Pack *current; // the one that is filled; NULL: none
-    Pack *ready;   // full, to be stored
+    Pack *current[STREAM_COUNT]; // that are filled; NULL: none
+    bool has_filled_one;
+    Pack *ready; // full, to be stored
     int used_count;
     bool is_finished;
     int64_t stored_bytes;
@@ -238,11 +244,11 @@ void pack_header_encode(const ShardScope *scope, const PackName *name,
     id_decode(scope->key_id, ret_data + 80);
 }
 
-static void begin_pack(PackWriter *writer)
+static void begin_pack(PackWriter *writer, PackStream stream)
 {
     Pack *pack = writer->free;
     writer->free = pack->next;
-    writer->current = pack;
+    writer->current[stream] = pack;
     writer->used_count++;
     if (pack->data == NULL) {
         pack->data = mem_alloc_aligned(DIRECT_ALIGNMENT, PACK_SIZE_MAX);
@@ -317,10 +323,11 @@ static void release_pack(PackWriter *writer, Pack *pack)
     }
 }
 
-static void close_current(PackWriter *writer)
+static void close_current(PackWriter *writer, PackStream stream)
 {
-    Pack *pack = writer->current;
-    writer->current = NULL;
+    Pack *pack = writer->current[stream];
+    writer->current[stream] = NULL;
+    writer->has_filled_one = true;
     pack->is_full = true;
     release_pack(writer, pack);
 }
@@ -329,12 +336,15 @@ static void close_current(PackWriter *writer)
 static Status reserve(PackWriter *writer, const PackBlob *blobs, size_t count, Pack **ret_pack,
                       size_t *ret_count, Error *error)
 {
-    if (writer->current != NULL && !has_room(writer->current, blobs[0].size + GCM_TAG_SIZE)) {
-        close_current(writer);
+    PackStream stream =
+        writer->has_filled_one && blobs[0].ref->kind == BLOB_NODE ? STREAM_NODES : STREAM_ALL;
+    Pack **current = &writer->current[stream];
+    if (*current != NULL && !has_room(*current, blobs[0].size + GCM_TAG_SIZE)) {
+        close_current(writer, stream);
     }
-    while (writer->current == NULL && writer->failure.status == STATUS_OK) {
+    while (*current == NULL && writer->failure.status == STATUS_OK) {
         if (writer->free != NULL) {
-            begin_pack(writer);
+            begin_pack(writer, stream);
         } else {
             pthread_cond_wait(&writer->changed, &writer->mutex);
         }
@@ -343,7 +353,7 @@ static Status reserve(PackWriter *writer, const PackBlob *blobs, size_t count, P
         *error = writer->failure;
         return error->status;
     }
-    Pack *pack = writer->current;
+    Pack *pack = *current;
     size_t placed = 0;
     while (placed < count && has_room(pack, blobs[placed].size + GCM_TAG_SIZE)) {
         place_blob(pack, &blobs[placed++]);
@@ -381,8 +391,10 @@ Status pack_writer_add(PackWriter *writer, PackSealer *sealer, const PackBlob *b
 Status pack_writer_finish(PackWriter *writer, int64_t *ret_stored_bytes, Error *error)
 {
     pthread_mutex_lock(&writer->mutex);
-    if (writer->current != NULL) {
-        close_current(writer);
+    for (PackStream stream = 0; stream < STREAM_COUNT; stream++) {
+        if (writer->current[stream] != NULL) {
+            close_current(writer, stream);
+        }
     }
     writer->is_finished = true;
     pthread_cond_broadcast(&writer->changed);

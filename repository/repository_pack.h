@@ -5,8 +5,8 @@
 #include "repository/repository_blob.h"
 #include "repository/repository_limits.h"
 
-// Gathers blobs of any number of threads in one pack at a time, in memory; full packs are stored by
-// threads of its own, several at once. Thread-safe.
+// Gathers blobs of any number of threads in one pack at a time (and nodes, when there are many, in
+// another), in memory; full packs are stored by threads of its own, several at once. Thread-safe.
 typedef struct PackWriter PackWriter;
 typedef struct PackWriterOptions {
     uint32_t epoch;
@@ -32,8 +32,8 @@ typedef struct PackBlob {
     const uint8_t *content;
     size_t size;
 } PackBlob;
-// Seals blobs, one after the other in as few packs as they fit in. Waits while all packs are full
-// and being stored; fails with the first failure of storing one.
+// Seals blobs of one kind, one after the other in as few packs as they fit in. Waits while all
+// packs are full and being stored; fails with the first failure of storing one.
 Status pack_writer_add(PackWriter *writer, PackSealer *sealer, const PackBlob *blobs, size_t count,
                        Error *error);
 // When all threads have added what they have: every pack is durable on OK.
