@@ -10,8 +10,9 @@
 
 NORETURN void mem_exhausted(void);     // for allocations by foreign libraries
 MUST_USE void *mem_alloc(size_t size); // zeroed
-MUST_USE void *mem_alloc_array(size_t count, size_t item_size);  // zeroed, overflow checked
-MUST_USE void *mem_alloc_aligned(size_t alignment, size_t size); // zeroed
+MUST_USE void *mem_alloc_array(size_t count, size_t item_size); // zeroed, overflow checked
+// Zeroed. From 2 MiB on in huge pages, where the system has them.
+MUST_USE void *mem_alloc_aligned(size_t alignment, size_t size);
 MUST_USE void *mem_realloc_array(void *memory, size_t count,
                                  size_t item_size); // new part not zeroed
 void mem_free(void *memory);                        // NULL is fine

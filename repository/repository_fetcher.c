@@ -21,9 +21,9 @@
 #define WINDOW_ITEM_COUNT ((size_t)32 * 1024) // 1 GiB of extents, 3 MiB of memory
 #define WINDOW_FILE_COUNT ((size_t)4096)
 #define SPAN_SIZE_MAX ((size_t)2 * 1024 * 1024)
-#define SPAN_ITEM_COUNT_MAX 512
+#define SPAN_ITEM_COUNT_MAX 2048          // so that well compressed extents fill a span, too
 #define SPAN_GAP_MAX ((size_t)128 * 1024) // reading over so much is cheaper than a second read
-#define RUN_SIZE_MAX ((size_t)1024 * 1024)
+#define RUN_SIZE_MAX ((size_t)2 * 1024 * 1024)
 #define DIRECT_SIZE_MIN (INT64_C(256) * 1024) // of a file
 #define WAIT_NS (INT64_C(100) * 1000 * 1000)
 
@@ -295,7 +295,7 @@ static void *run_worker(void *argument)
     worker->fetcher = fetcher;
     worker->fd = INVALID_FD;
     worker->opener = blob_opener_new(fetcher->scope);
-    worker->sealed = mem_alloc(SPAN_SIZE_MAX);
+    worker->sealed = mem_alloc_aligned(DIRECT_ALIGNMENT, SPAN_SIZE_MAX);
     worker->plain = mem_alloc_aligned(DIRECT_ALIGNMENT, RUN_SIZE_MAX);
     pthread_mutex_lock(&fetcher->mutex);
     while (!fetcher->is_ending && fetcher->failure.status == STATUS_OK) {

@@ -15,7 +15,7 @@ typedef struct FetchProgress {
 Status fetcher_new(const ShardScope *scope, int directory_fd, int worker_count, Limits *limits,
                    Fetcher **ret_fetcher, Error *error);
 void fetcher_free(Fetcher *fetcher);                // NULL is fine
-#define FETCH_WORKER_SIZE ((size_t)5 * 1024 * 1024) // memory of one worker
+#define FETCH_WORKER_SIZE ((size_t)6 * 1024 * 1024) // memory of one worker
 
 // --- by one thread ---
 // The file that the next extents are of.

@@ -40,7 +40,7 @@ typedef struct Worker {
     GcmKey *hasher;
     SourceReader *source;
     uint8_t *plain;  // CHUNK_SIZE, aligned for direct reads
-    uint8_t *packed; // CHUNK_SIZE
+    uint8_t *packed; // CHUNK_SIZE, after plain
     uint8_t *node;   // MAP_NODE_SIZE_MAX
     // The part that is being worked on.
     Ref parents[NODE_REF_COUNT_MAX];
@@ -301,8 +301,8 @@ static void worker_init(Worker *worker, PublishWorkers *workers)
     worker->compressor = compressor_new(run->options->compression_level);
     worker->hasher = extent_hasher_new(run->scope);
     worker->source = source_reader_new(run->directory_fd);
-    worker->plain = mem_alloc_aligned(DIRECT_ALIGNMENT, CHUNK_SIZE);
-    worker->packed = mem_alloc(CHUNK_SIZE);
+    worker->plain = mem_alloc_aligned(DIRECT_ALIGNMENT, 2 * CHUNK_SIZE); // a huge page
+    worker->packed = worker->plain + CHUNK_SIZE;
     worker->node = mem_alloc(MAP_NODE_SIZE_MAX);
 }
 
@@ -315,7 +315,6 @@ static void worker_done(Worker *worker)
     gcm_key_free(worker->hasher);
     source_reader_free(worker->source);
     mem_free(worker->plain);
-    mem_free(worker->packed);
     mem_free(worker->node);
 }
 
