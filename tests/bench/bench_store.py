@@ -80,6 +80,7 @@ class S3Store:
                     "--key",
                     self.key,
                     "--quiet",
+                    "--keep-alive",  # as S3 does
                     "posix",
                     os.path.join(self.directory, "objects"),
                 ],
