@@ -3,12 +3,14 @@
 #include "common/http_client.h"
 
 #include "common/clock.h"
+#include "common/http_trust.h"
 #include "common/limits.h"
 #include "common/memory.h"
 #include "common/text.h"
 
 #include <assert.h>
 #include <curl/curl.h>
+#include <openssl/ssl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
@@ -22,7 +24,8 @@
 #define LARGE_BODY_BYTES (64 * 1024)
 
 struct HttpClient {
-    CURL *curl; // keeps connections between requests
+    CURL *curl;          // keeps connections between requests
+    X509_STORE *trusted; // what they were verified with; NULL: what libcurl read by itself
 };
 
 // One request under way.
@@ -30,6 +33,7 @@ typedef struct Exchange {
     const HttpRequest *request;
     HttpResponse *response;
     CURL *curl;
+    X509_STORE *trusted;     // or NULL
     size_t sent;             // of the body
     int64_t window_ms;       // since when the bytes for stall_ms are counted
     curl_off_t window_bytes; // and how many there were then
@@ -48,15 +52,21 @@ static void start_curl(void)
     }
 }
 
+static CURL *new_curl(void)
+{
+    CURL *curl = curl_easy_init();
+    if (curl == NULL) {
+        mem_exhausted();
+    }
+    return curl;
+}
+
 HttpClient *http_client_new(void)
 {
     int failed = pthread_once(&curl_once, start_curl);
     assert(failed == 0);
     HttpClient *client = mem_alloc(sizeof(HttpClient));
-    client->curl = curl_easy_init();
-    if (client->curl == NULL) {
-        mem_exhausted();
-    }
+    client->curl = new_curl();
     return client;
 }
 
@@ -64,6 +74,7 @@ void http_client_free(HttpClient *client)
 {
     if (client != NULL) {
         curl_easy_cleanup(client->curl);
+        X509_STORE_free(client->trusted);
         mem_free(client);
     }
 }
@@ -295,9 +306,42 @@ static CURLcode set_method(CURL *curl, Exchange *exchange)
     return CURLE_OK;
 }
 
-static CURLcode set_trust(CURL *curl, const HttpRequest *request)
+// Finds what the request trusts. A connection that was verified with something else is not used.
+static void choose_trust(HttpClient *client, const HttpRequest *request)
+{
+    const char *ca_path = request->ca_path;
+    if (ca_path == NULL) {
+        ca_path = curl_version_info(CURLVERSION_NOW)->cainfo; // the system's
+    }
+    bool is_needed = strncasecmp(request->url, "https:", 6) == 0;
+    X509_STORE *trusted = is_needed ? http_trust_get(ca_path, request->ca_pem) : NULL;
+    if (is_needed && trusted != client->trusted) {
+        curl_easy_cleanup(client->curl);
+        client->curl = new_curl();
+        X509_STORE_free(client->trusted);
+        client->trusted = trusted;
+    } else {
+        X509_STORE_free(trusted);
+    }
+}
+
+static CURLcode on_tls(CURL *curl, void *tls_context, void *context)
+{
+    (void)curl;
+    SSL_CTX_set1_cert_store(tls_context, context);
+    return CURLE_OK;
+}
+
+static CURLcode set_trust(CURL *curl, const HttpRequest *request, X509_STORE *trusted)
 {
     SET_OPTION(curl, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
+    if (trusted != NULL) {
+        SET_OPTION(curl, CURLOPT_SSL_CTX_FUNCTION, on_tls);
+        SET_OPTION(curl, CURLOPT_SSL_CTX_DATA, trusted);
+        SET_OPTION(curl, CURLOPT_CAINFO, NULL); // nothing beside it
+        SET_OPTION(curl, CURLOPT_CAPATH, NULL);
+        return CURLE_OK;
+    }
     if (request->ca_path != NULL) {
         SET_OPTION(curl, CURLOPT_CAINFO, request->ca_path);
     }
@@ -358,7 +402,7 @@ static CURLcode set_options(Exchange *exchange, struct curl_slist *headers, char
     if (request->is_direct || request->unix_socket != NULL || is_loopback(request->url)) {
         SET_OPTION(curl, CURLOPT_NOPROXY, "*"); // a proxy has another loopback
     }
-    CURLcode result = set_trust(curl, request);
+    CURLcode result = set_trust(curl, request, exchange->trusted);
     result = result == CURLE_OK ? set_transfer(exchange) : result;
     return result == CURLE_OK ? set_method(curl, exchange) : result;
 }
@@ -445,7 +489,11 @@ Status http_client_send(HttpClient *client, const HttpRequest *request, HttpResp
     buffer_init(&response.headers, HEADERS_BYTES_MAX);
     buffer_init(&response.body, request->response_bytes_max > 0 ? request->response_bytes_max
                                                                 : LIMIT_HTTP_RESPONSE_BYTES);
-    Exchange exchange = {.request = request, .response = &response, .curl = client->curl};
+    choose_trust(client, request);
+    Exchange exchange = {.request = request,
+                         .response = &response,
+                         .curl = client->curl,
+                         .trusted = client->trusted};
     char message[CURL_ERROR_SIZE] = "";
     curl_easy_reset(client->curl);
     CLEANUP(headers_freep) struct curl_slist *headers = make_headers(request);

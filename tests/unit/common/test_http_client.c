@@ -4,6 +4,7 @@
 #include "common/crypto.h"
 #include "common/file.h"
 #include "common/http_client.h"
+#include "common/http_trust.h"
 #include "common/limits.h"
 #include "common/memory.h"
 #include "common/text.h"
@@ -330,12 +331,39 @@ static void test_failures(void **state)
     http_client_free(client);
 }
 
+#define TLS_CONNECTION_MAX 16
 typedef struct TlsServer {
     int listener;
     int port;
     SSL_CTX *context;
     pthread_t thread;
+    pthread_t connections[TLS_CONNECTION_MAX];
+    atomic_int connection_count; // ever
 } TlsServer;
+
+typedef struct TlsConnection {
+    TlsServer *server;
+    int fd;
+} TlsConnection;
+
+// Answers until the client closes.
+static void *serve_tls_connection(void *argument)
+{
+    static const char text[] = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsecure";
+    TlsConnection *connection = argument;
+    SSL *tls = SSL_new(connection->server->context);
+    SSL_set_fd(tls, connection->fd);
+    char data[4096];
+    if (SSL_accept(tls) == 1) {
+        while (SSL_read(tls, data, sizeof(data)) > 0) {
+            SSL_write(tls, text, sizeof(text) - 1);
+        }
+    }
+    SSL_free(tls);
+    (void)close(connection->fd);
+    mem_free(connection);
+    return NULL;
+}
 
 static void *serve_tls(void *argument)
 {
@@ -345,17 +373,13 @@ static void *serve_tls(void *argument)
         if (fd < 0) {
             return NULL;
         }
-        SSL *tls = SSL_new(server->context);
-        SSL_set_fd(tls, fd);
-        char data[4096];
-        if (SSL_accept(tls) == 1 && SSL_read(tls, data, sizeof(data)) > 0) {
-            static const char text[] =
-                "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 6\r\n\r\nsecure";
-            SSL_write(tls, text, sizeof(text) - 1);
-            (void)SSL_shutdown(tls); // the client may be gone already
-        }
-        SSL_free(tls);
-        (void)close(fd);
+        server->connection_count++;
+        assert_true(server->connection_count <= TLS_CONNECTION_MAX);
+        TlsConnection *connection = mem_alloc(sizeof(*connection));
+        *connection = (TlsConnection){.server = server, .fd = fd};
+        assert_int_equal(pthread_create(&server->connections[server->connection_count - 1], NULL,
+                                        serve_tls_connection, connection),
+                         0);
     }
 }
 
@@ -386,6 +410,9 @@ static void tls_server_stop(TlsServer *server)
 {
     (void)shutdown(server->listener, SHUT_RDWR);
     assert_int_equal(pthread_join(server->thread, NULL), 0);
+    for (int i = 0; i < server->connection_count; i++) {
+        assert_int_equal(pthread_join(server->connections[i], NULL), 0);
+    }
     (void)close(server->listener);
     SSL_CTX_free(server->context);
 }
@@ -408,10 +435,14 @@ static void test_tls_is_verified(void **state)
     HttpResponse response = {0};
     CLEANUP_FREE char *url = string_format("https://localhost:%d/", server.port);
     HttpRequest request = {.method = "GET", .url = url, .timeout_ms = 20000, .ca_path = ca_path};
-    assert_ok(http_client_send(client, &request, &response, &error), &error);
-    assert_string_equal(buffer_text(&response.body), "secure");
-    http_response_done(&response);
-    request.ca_path = NULL; // the system does not know it
+    for (int i = 0; i < 2; i++) {
+        assert_ok(http_client_send(client, &request, &response, &error), &error);
+        assert_string_equal(buffer_text(&response.body), "secure");
+        http_response_done(&response);
+    }
+    assert_int_equal(server.connection_count, 1); // it is kept open
+    // The system does not know it: what was verified with something else is not used again.
+    request.ca_path = NULL;
     assert_int_equal(http_client_send(client, &request, &response, &error),
                      STATUS_FAILED_PRECONDITION);
     assert_contains(error.hint, "certificate is not trusted");
@@ -435,12 +466,56 @@ static void test_tls_is_verified(void **state)
     tls_server_stop(&server);
 }
 
+static void test_trust_is_read_once(void **state)
+{
+    (void)state;
+    Error error = {0};
+    CLEANUP_FREE char *certificate_pem = NULL;
+    CLEANUP_FREE char *key_pem = NULL;
+    CLEANUP_FREE char *other_pem = NULL;
+    CLEANUP_FREE char *other_key_pem = NULL;
+    assert_ok(crypto_self_signed_certificate("localhost", 1, &certificate_pem, &key_pem, &error),
+              &error);
+    assert_ok(crypto_self_signed_certificate("localhost", 1, &other_pem, &other_key_pem, &error),
+              &error);
+    CLEANUP(temp_dir_removep) char *directory = temp_dir_new();
+    CLEANUP_FREE char *ca_path = path_join(directory, "ca.pem");
+    assert_null(http_trust_get(ca_path, NULL)); // there is no such file
+    write_file(ca_path, "no certificate");
+    assert_null(http_trust_get(ca_path, NULL));
+    assert_null(http_trust_get(NULL, "no certificate"));
+    write_file(ca_path, certificate_pem);
+    X509_STORE *of_file = http_trust_get(ca_path, NULL);
+    X509_STORE *again = http_trust_get(ca_path, NULL);
+    assert_non_null(of_file);
+    assert_ptr_equal(of_file, again);
+    CLEANUP_FREE char *both_pem = string_format("%s%s", other_pem, certificate_pem);
+    write_file(ca_path, both_pem);
+    X509_STORE *changed = http_trust_get(ca_path, NULL);
+    assert_non_null(changed);
+    assert_ptr_not_equal(of_file, changed);
+    X509_STORE *of_text = http_trust_get(NULL, certificate_pem);
+    X509_STORE *of_other = http_trust_get(NULL, other_pem);
+    assert_non_null(of_text);
+    assert_ptr_not_equal(of_text, of_other);
+    // More than are kept: what is borrowed stays.
+    for (int i = 0; i < 20; i++) {
+        CLEANUP_FREE char *text = string_format("%d\n%s", i, certificate_pem);
+        X509_STORE_free(http_trust_get(NULL, text));
+    }
+    X509_STORE_free(of_file);
+    X509_STORE_free(again);
+    X509_STORE_free(changed);
+    X509_STORE_free(of_text);
+    X509_STORE_free(of_other);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_requests),        cmocka_unit_test(test_unix_socket),
         cmocka_unit_test(test_streams),         cmocka_unit_test(test_failures),
-        cmocka_unit_test(test_tls_is_verified),
+        cmocka_unit_test(test_tls_is_verified), cmocka_unit_test(test_trust_is_read_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
