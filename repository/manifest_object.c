@@ -20,9 +20,10 @@ void manifest_object_key(const char *shard_id, const char *manifest_id,
 
 Status manifest_root(const Manifest *manifest, ManifestRoot *ret_root, Error *error)
 {
-    ManifestRoot root = {.level = manifest->list_level};
+    ManifestRoot root = {.level = manifest->list_level, .map_fan_out = manifest->map_fan_out};
     if (manifest->digest[0] == '\0' || !ref_decode(manifest->list_root, &root.ref) ||
-        root.ref.kind != BLOB_NODE || root.level < 0 || root.level > LIST_LEVEL_MAX) {
+        root.ref.kind != BLOB_NODE || root.level < 0 || root.level > LIST_LEVEL_MAX ||
+        !map_fan_out_is_known(root.map_fan_out)) {
         return error_set(error, REASON_INVALID, "manifest '%s' was not read from a repository",
                          manifest->id);
     }
@@ -62,6 +63,7 @@ static Json *manifest_to_json(const Manifest *manifest)
     json_set_integer(json, "read_bytes", manifest->read_bytes);
     json_set_integer(json, "unrecorded_bytes", manifest->unrecorded_bytes);
     json_set_integer(json, "extent_size", (int64_t)EXTENT_SIZE);
+    json_set_integer(json, "map_fan_out", manifest->map_fan_out);
     json_set_integer(json, "list_level", manifest->list_level);
     json_set_text(json, "list_root", root);
     return json;
@@ -78,6 +80,23 @@ static bool count_of(const Json *json, const char *key, int64_t *ret_count)
     return *ret_count >= 0 && *ret_count <= COUNT_MAX;
 }
 
+// A manifest that does not say it is older than the member.
+static Status map_fan_out_of(const char *object, const Json *json, int32_t *ret_fan_out,
+                             Error *error)
+{
+    const Json *member = json_get(json, "map_fan_out");
+    int64_t fan_out = member == NULL ? MAP_FAN_OUT_MAX : json_integer(member, 0);
+    if (!map_fan_out_is_known(fan_out)) {
+        error_set(
+            error, REASON_REPOSITORY_FORMAT,
+            "object '%s' has maps of %lld references a node, which this version does not read",
+            object, (long long)fan_out);
+        return error_hint(error, "use the version of the program that wrote it, or a later one");
+    }
+    *ret_fan_out = (int32_t)fan_out;
+    return STATUS_OK;
+}
+
 static Status manifest_from_json(const char *object, const Json *json, Arena *arena,
                                  Manifest *manifest, Error *error)
 {
@@ -89,6 +108,7 @@ static Status manifest_from_json(const char *object, const Json *json, Arena *ar
                          "object '%s' has extents of %lld bytes, which this version does not read",
                          object, (long long)extent_size);
     }
+    RETURN_IF_ERROR(map_fan_out_of(object, json, &manifest->map_fan_out, error));
     if (!count_of(json, "generation", &generation) || generation > INT32_MAX ||
         !count_of(json, "created_us", &manifest->created_us) ||
         !count_of(json, "file_count", &manifest->file_count) ||
@@ -145,6 +165,7 @@ Status manifest_write(const ShardScope *scope, const Manifest *manifest, const M
 {
     Manifest *result = manifest_copy(manifest, arena);
     result->list_level = root->level;
+    result->map_fan_out = root->map_fan_out;
     ref_encode(&root->ref, result->list_root);
     PackName name; // a manifest's id has the form of a pack's name
     bool is_id = pack_name_decode(manifest->id, &name);

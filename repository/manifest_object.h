@@ -4,11 +4,6 @@
 
 #include "repository/repository_blob.h"
 
-typedef struct ManifestRoot {
-    int level; // of the file list's root
-    Ref ref;
-} ManifestRoot;
-
 // The root of a manifest that was read or published; REASON_INVALID for one that a caller made up.
 Status manifest_root(const Manifest *manifest, ManifestRoot *ret_root, Error *error);
 void manifest_object_key(const char *shard_id, const char *manifest_id,

@@ -6,28 +6,29 @@
 #include "common/file.h"
 #include "common/memory.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <unistd.h>
 
 #define CACHE_FILE_SIZE_MAX (INT64_C(2) * 1024 * 1024 * 1024)
-#define NODE_COUNT_MAX ((size_t)256 * 1024) // 16 MiB of memory
+#define NODE_COUNT_MAX ((size_t)512 * 1024) // 16 MiB of memory, for 1 TiB of data
 #define SLOT_COUNT_FIRST ((size_t)1024)
 
 typedef struct CachedNode {
-    PackName pack;
-    uint32_t index;
+    uint64_t name; // of the blob; another's, by chance, does not open
     uint32_t size; // sealed; 0: the slot is free
-    int64_t offset;
+    uint32_t offset;
 } CachedNode;
+static_assert(CACHE_FILE_SIZE_MAX <= UINT32_MAX, "a node's offset in the file");
 
 struct NodeCache {
     int fd;
     pthread_mutex_t mutex; // guards what follows
     CachedNode *slots;     // open addressing
     size_t count, slot_count;
-    int64_t end; // of the file
+    uint32_t end; // of the file
     bool is_full;
 };
 
@@ -57,13 +58,23 @@ void node_cache_free(NodeCache *cache)
     }
 }
 
-// With the mutex held, as what follows. The node's slot, or the free one that it would have.
-static CachedNode *find(const NodeCache *cache, const PackName *pack, uint32_t index)
+static uint64_t mix(uint64_t value)
 {
-    uint64_t start = get_u64(pack->id) ^ index * UINT64_C(0x9e3779b97f4a7c15);
-    size_t slot = (size_t)(start ^ start >> 32) & (cache->slot_count - 1);
-    while (cache->slots[slot].size != 0 && (cache->slots[slot].index != index ||
-                                            !pack_name_equal(&cache->slots[slot].pack, pack))) {
+    value = (value ^ value >> 32) * UINT64_C(0x9e3779b97f4a7c15);
+    return value ^ value >> 29;
+}
+
+static uint64_t name_of(const Ref *ref)
+{
+    uint64_t place = (uint64_t)ref->pack.epoch << 32 | ref->index;
+    return mix(get_u64(ref->pack.id) ^ mix(get_u64(ref->pack.id + 8) ^ mix(place)));
+}
+
+// With the mutex held, as what follows. The node's slot, or the free one that it would have.
+static CachedNode *find(const NodeCache *cache, uint64_t name)
+{
+    size_t slot = (size_t)name & (cache->slot_count - 1);
+    while (cache->slots[slot].size != 0 && cache->slots[slot].name != name) {
         slot = (slot + 1) & (cache->slot_count - 1);
     }
     return &cache->slots[slot];
@@ -77,7 +88,7 @@ static void grow(NodeCache *cache)
     cache->slots = mem_alloc_array(cache->slot_count, sizeof(*cache->slots));
     for (size_t i = 0; i < old_count; i++) {
         if (old[i].size != 0) {
-            *find(cache, &old[i].pack, old[i].index) = old[i];
+            *find(cache, old[i].name) = old[i];
         }
     }
     mem_free(old);
@@ -88,8 +99,7 @@ static int64_t take_room(NodeCache *cache, const Ref *ref)
 {
     int64_t offset = cache->end;
     if (cache->is_full || cache->count == NODE_COUNT_MAX ||
-        offset + ref->stored_size > CACHE_FILE_SIZE_MAX ||
-        find(cache, &ref->pack, ref->index)->size != 0) {
+        offset + ref->stored_size > CACHE_FILE_SIZE_MAX || find(cache, name_of(ref))->size != 0) {
         return -1;
     }
     cache->end += ref->stored_size;
@@ -109,10 +119,10 @@ void node_cache_put(NodeCache *cache, const Ref *ref, const uint8_t *sealed)
         file_write_all_at(cache->fd, sealed, ref->stored_size, offset, &error) == STATUS_OK;
     pthread_mutex_lock(&cache->mutex);
     cache->is_full = cache->is_full || !is_written; // the engine needs the disk more
-    CachedNode *node = find(cache, &ref->pack, ref->index);
+    CachedNode *node = find(cache, name_of(ref));
     if (is_written && node->size == 0) {
         *node = (CachedNode){
-            .pack = ref->pack, .index = ref->index, .size = ref->stored_size, .offset = offset};
+            .name = name_of(ref), .size = ref->stored_size, .offset = (uint32_t)offset};
         cache->count++;
         if (2 * cache->count > cache->slot_count) {
             grow(cache);
@@ -124,7 +134,7 @@ void node_cache_put(NodeCache *cache, const Ref *ref, const uint8_t *sealed)
 bool node_cache_get(NodeCache *cache, const Ref *ref, uint8_t *ret_sealed)
 {
     pthread_mutex_lock(&cache->mutex);
-    CachedNode node = *find(cache, &ref->pack, ref->index);
+    CachedNode node = *find(cache, name_of(ref));
     pthread_mutex_unlock(&cache->mutex);
     size_t size = 0;
     Error error = {0};

@@ -61,7 +61,7 @@ static void *grow(void *items, size_t count, size_t *capacity, size_t item_size)
 static Status read_list_node(BlobOpener *opener, const Ref *ref, int level, uint8_t **ret_data,
                              size_t *ret_count, Error *error)
 {
-    size_t size_max = level == 0 ? LIST_LEAF_SIZE_MAX : MAP_NODE_SIZE_MAX;
+    size_t size_max = level == 0 ? LIST_LEAF_SIZE_MAX : LIST_INDEX_SIZE_MAX;
     NodeHeader header;
     if (ref->plain_size > size_max) {
         return node_is_damaged(ref, "is too large", error);
@@ -159,7 +159,8 @@ static Status read_base_leaf(Difference *difference, const Ref *ref, Error *erro
     ListEntry *entry = difference->entry;
     RETURN_IF_ERROR(read_list_node(difference->base_opener, ref, 0, &data, &count, error));
     for (size_t i = 0; i < count; i++) {
-        if (!list_entry_decode(data, ref->plain_size, &offset, entry)) {
+        if (!list_entry_decode(difference->base_map.fan_out, data, ref->plain_size, &offset,
+                               entry)) {
             return node_is_damaged(ref, "has an impossible entry", error);
         }
         if (entry->kind != ENTRY_FILE || entry->root.kind == BLOB_ZERO) {
@@ -240,7 +241,8 @@ static Status walk_list(Difference *difference, const Ref *ref, int level, Error
     return STATUS_OK;
 }
 
-// Level and position say the same extents in both, however deep the maps are.
+// Level and position say the same extents in both, however deep the maps are, when their fan-out is
+// the same; maps of another one are not compared.
 static Status walk_map(Difference *difference, int level, int64_t position, Error *error)
 {
     Ref ref;
@@ -251,7 +253,7 @@ static Status walk_map(Difference *difference, int level, int64_t position, Erro
         return STATUS_OK;
     }
     if (difference->has_base_file && level <= base->depth &&
-        position < map_width(base->extent_count, level)) {
+        position < map_width(base->fan_out, base->extent_count, level)) {
         RETURN_IF_ERROR(map_reader_get(&difference->base_map, level, position, &base_ref, error));
         if (is_same_blob(&base_ref, &ref)) {
             return STATUS_OK;
@@ -261,9 +263,10 @@ static Status walk_map(Difference *difference, int level, int64_t position, Erro
     if (level == 0) {
         return STATUS_OK;
     }
-    int64_t width = map_width(difference->map.extent_count, level - 1);
-    int64_t end = MIN(width, (position + 1) * NODE_REF_COUNT_MAX);
-    for (int64_t child = position * NODE_REF_COUNT_MAX; child < end; child++) {
+    const int fan_out = difference->map.fan_out;
+    int64_t width = map_width(fan_out, difference->map.extent_count, level - 1);
+    int64_t end = MIN(width, (position + 1) * fan_out);
+    for (int64_t child = position * fan_out; child < end; child++) {
         RETURN_IF_ERROR(walk_map(difference, level - 1, child, error));
     }
     return STATUS_OK;
@@ -271,7 +274,9 @@ static Status walk_map(Difference *difference, int level, int64_t position, Erro
 
 static Status walk_file(Difference *difference, const ListEntry *entry, Error *error)
 {
-    const BaseFile *base = find_file(difference, entry->path);
+    const BaseFile *base = difference->map.fan_out == difference->base_map.fan_out
+                               ? find_file(difference, entry->path)
+                               : NULL;
     difference->has_base_file = base != NULL;
     map_reader_open(&difference->map, entry);
     int depth = entry->depth;
@@ -293,7 +298,8 @@ static Status walk_leaf(Difference *difference, const Ref *ref, Error *error)
     size_t offset = NODE_HEADER_SIZE;
     RETURN_IF_ERROR(read_list_node(difference->opener, ref, 0, &data, &count, error));
     for (size_t i = 0; i < count; i++) {
-        if (!list_entry_decode(data, ref->plain_size, &offset, difference->entry)) {
+        if (!list_entry_decode(difference->map.fan_out, data, ref->plain_size, &offset,
+                               difference->entry)) {
             return node_is_damaged(ref, "has an impossible entry", error);
         }
         if (difference->entry->kind == ENTRY_FILE && difference->entry->root.kind != BLOB_ZERO) {
@@ -334,8 +340,8 @@ Status reach_add_difference(Reach *reach, const ShardScope *scope, const Manifes
                              .base_opener = base_opener,
                              .entry = entry};
     reach_begin(reach, scope, manifest->id);
-    map_reader_init(&difference.map, opener);
-    map_reader_init(&difference.base_map, base_opener);
+    map_reader_init(&difference.map, opener, root.map_fan_out);
+    map_reader_init(&difference.base_map, base_opener, base_root.map_fan_out);
     Status status = walk(&difference, &root, &base_root, error);
     map_reader_done(&difference.map);
     map_reader_done(&difference.base_map);

@@ -124,8 +124,9 @@ typedef struct Manifest {
     char digest[65]; // hex SHA-256 of this manifest object; set on read and by publish
     int64_t directory_count;
     int64_t data_bytes; // of size_bytes, what is not all zeros: what a restore takes on disk
-    int32_t list_level; // private: where the file list is
+    int32_t list_level; // private: where the file list is, and how its maps are made
     uint8_t list_root[56];
+    int32_t map_fan_out;
 } Manifest;
 Status manifest_read(Repository *repository, const DataKey *key, const char *shard_id,
                      const char *manifest_id, Arena *arena, Manifest **ret_manifest, Error *error);

@@ -43,7 +43,7 @@ static AheadNode *node_at(AheadRing *ring, uint64_t index)
     return &ring->nodes[index % AHEAD_COUNT];
 }
 
-// With the mutex held, as all that follows but read_node.
+// With the mutex held, as all that follows but read_run.
 static void drop(Ahead *ahead, AheadNode *node)
 {
     if (node->state == NODE_READING) {
@@ -63,31 +63,54 @@ static void forget_gone(AheadRing *ring)
     }
 }
 
-// The oldest that nobody reads yet, or NULL.
-static AheadNode *next_asked(Ahead *ahead)
+// The ring of the oldest that nobody reads yet, or NULL.
+static AheadRing *next_asked(Ahead *ahead, uint64_t *ret_index)
 {
-    AheadNode *found = NULL;
+    AheadRing *found = NULL;
     for (size_t i = 0; i < AHEAD_QUEUE_COUNT && ahead->unclaimed_count > 0; i++) {
         AheadRing *ring = &ahead->rings[i];
-        for (uint64_t index = ring->first; index < ring->end; index++) {
-            AheadNode *node = node_at(ring, index);
-            if (node->state == NODE_ASKED) {
-                found = found == NULL || node->order < found->order ? node : found;
-                break;
-            }
+        uint64_t index = ring->first;
+        while (index < ring->end && node_at(ring, index)->state != NODE_ASKED) {
+            index++;
+        }
+        if (index < ring->end &&
+            (found == NULL || node_at(ring, index)->order < node_at(found, *ret_index)->order)) {
+            found = ring;
+            *ret_index = index;
         }
     }
     return found;
 }
 
-// A node keeps its place while it is being read.
-static void read_node(BlobOpener *opener, AheadNode *node)
+// Takes the node, and those after it that one read fetches with it. They keep their places while
+// they are being read.
+static void claim_run(Ahead *ahead, AheadRing *ring, uint64_t index, BlobRun *run,
+                      AheadNode *nodes[BLOB_RUN_COUNT_MAX])
 {
-    node->error = (Error){0};
-    node->plain = mem_alloc(node->ref.plain_size);
-    if (blob_read(opener, &node->ref, node->plain, &node->error) != STATUS_OK) {
-        mem_free(node->plain);
-        node->plain = NULL;
+    // Leaves and roots are asked for one by one, and are rarely side by side.
+    const uint64_t end = ring == &ahead->rings[AHEAD_NODES] ? ring->end : index + 1;
+    for (; index < end; index++) {
+        AheadNode *node = node_at(ring, index);
+        if (node->state == NODE_ASKED && blob_run_add(run, &node->ref, NULL, &node->error)) {
+            nodes[run->count - 1] = node;
+            node->state = NODE_READING;
+            node->error = (Error){0};
+            ahead->unclaimed_count--;
+        }
+    }
+}
+
+static void read_run(BlobOpener *opener, BlobRun *run, AheadNode *nodes[BLOB_RUN_COUNT_MAX])
+{
+    for (size_t i = 0; i < run->count; i++) {
+        run->plains[i] = nodes[i]->plain = mem_alloc(nodes[i]->ref.plain_size);
+    }
+    blob_run_read(opener, run);
+    for (size_t i = 0; i < run->count; i++) {
+        if (nodes[i]->error.status != STATUS_OK) {
+            mem_free(nodes[i]->plain);
+            nodes[i]->plain = NULL;
+        }
     }
 }
 
@@ -97,21 +120,25 @@ static void *run_thread(void *argument)
     BlobOpener *opener = blob_opener_new(ahead->scope);
     pthread_mutex_lock(&ahead->mutex);
     while (!ahead->is_ending) {
-        AheadNode *node = next_asked(ahead);
-        if (node == NULL) {
+        uint64_t index = 0;
+        AheadRing *ring = next_asked(ahead, &index);
+        if (ring == NULL) {
             ahead->idle_count++;
             pthread_cond_wait(&ahead->asked, &ahead->mutex);
             ahead->idle_count--;
             continue;
         }
-        node->state = NODE_READING;
-        ahead->unclaimed_count--;
+        BlobRun run = {0};
+        AheadNode *nodes[BLOB_RUN_COUNT_MAX];
+        claim_run(ahead, ring, index, &run, nodes);
         pthread_mutex_unlock(&ahead->mutex);
-        read_node(opener, node);
+        read_run(opener, &run, nodes);
         pthread_mutex_lock(&ahead->mutex);
-        node->state = NODE_READ;
-        if (node->is_passed) {
-            drop(ahead, node);
+        for (size_t i = 0; i < run.count; i++) {
+            nodes[i]->state = NODE_READ;
+            if (nodes[i]->is_passed) {
+                drop(ahead, nodes[i]);
+            }
         }
         pthread_cond_signal(&ahead->read);
     }
@@ -185,12 +212,10 @@ bool ahead_has_room(Ahead *ahead, AheadQueue queue)
     return has_room;
 }
 
-void ahead_ask(Ahead *ahead, AheadQueue queue, const Ref *ref)
+static void ask_one(Ahead *ahead, AheadRing *ring, const Ref *ref)
 {
-    AheadRing *ring = &ahead->rings[queue];
     AheadRing *other = NULL;
     uint64_t index = 0;
-    pthread_mutex_lock(&ahead->mutex);
     forget_gone(ring);
     if (ring->end - ring->first == AHEAD_COUNT) {
         drop(ahead, node_at(ring, ring->first)); // the walk did not come to it
@@ -210,6 +235,14 @@ void ahead_ask(Ahead *ahead, AheadQueue queue, const Ref *ref)
             ahead->thread_count++;
         }
         pthread_cond_signal(&ahead->asked);
+    }
+}
+
+void ahead_ask(Ahead *ahead, AheadQueue queue, const Ref *refs, size_t count)
+{
+    pthread_mutex_lock(&ahead->mutex);
+    for (size_t i = 0; i < count; i++) {
+        ask_one(ahead, &ahead->rings[queue], &refs[i]);
     }
     pthread_mutex_unlock(&ahead->mutex);
 }

@@ -175,10 +175,10 @@ bool blob_may_ask(BlobOpener *opener, AheadQueue queue)
     return opener->ahead != NULL && ahead_has_room(opener->ahead, queue);
 }
 
-void blob_ask(BlobOpener *opener, AheadQueue queue, const Ref *ref)
+void blob_ask(BlobOpener *opener, AheadQueue queue, const Ref *refs, size_t count)
 {
     if (opener->ahead != NULL) {
-        ahead_ask(opener->ahead, queue, ref);
+        ahead_ask(opener->ahead, queue, refs, count);
     }
 }
 
@@ -251,28 +251,106 @@ Status blob_fetch(BlobOpener *opener, const PackName *pack, BlobPlace *places, s
     return pack_reader_read(opener->reader, pack, places, count, data, size_max, ret_size, error);
 }
 
-Status blob_read(BlobOpener *opener, const Ref *ref, uint8_t *plain, Error *error)
+static bool read_cached(BlobOpener *opener, const Ref *ref, uint8_t *plain)
+{
+    NodeCache *cache = ref->kind == BLOB_NODE ? opener->scope->node_cache : NULL;
+    if (cache == NULL || !node_cache_get(cache, ref, opener->sealed)) {
+        return false;
+    }
+    Error error = {0}; // it is the disk's fault, not the repository's
+    return blob_open(opener, ref, opener->sealed, true, plain, &error) == STATUS_OK;
+}
+
+static Status open_fetched(BlobOpener *opener, const Ref *ref, const uint8_t *sealed,
+                           uint8_t *plain, Error *error)
+{
+    RETURN_IF_ERROR(blob_open(opener, ref, sealed, true, plain, error));
+    if (ref->kind == BLOB_NODE && opener->scope->node_cache != NULL) {
+        node_cache_put(opener->scope->node_cache, ref, sealed);
+    }
+    return STATUS_OK;
+}
+
+static BlobPlace place_of(const Ref *ref)
+{
+    return (BlobPlace){.index = ref->index, .offset = ref->offset, .stored_size = ref->stored_size};
+}
+
+static Status read_stored(BlobOpener *opener, const Ref *ref, uint8_t *plain, Error *error)
 {
     size_t size = 0;
+    BlobPlace place = place_of(ref);
+    RETURN_IF_ERROR(blob_fetch(opener, &ref->pack, &place, 1, opener->sealed,
+                               BLOB_SIZE_MAX + GCM_TAG_SIZE, &size, error));
+    return open_fetched(opener, ref, opener->sealed, plain, error);
+}
+
+Status blob_read(BlobOpener *opener, const Ref *ref, uint8_t *plain, Error *error)
+{
     Status status = STATUS_OK;
     if (opener->ahead != NULL && ahead_take(opener->ahead, ref, plain, &status, error)) {
         return status;
     }
-    NodeCache *cache = ref->kind == BLOB_NODE ? opener->scope->node_cache : NULL;
-    if (cache != NULL && node_cache_get(cache, ref, opener->sealed)) {
-        if (blob_open(opener, ref, opener->sealed, true, plain, error) == STATUS_OK) {
-            return STATUS_OK;
+    return read_cached(opener, ref, plain) ? STATUS_OK : read_stored(opener, ref, plain, error);
+}
+
+bool blob_run_add(BlobRun *run, const Ref *ref, uint8_t *plain, Error *error)
+{
+    if (run->count > 0) {
+        const Ref *first = run->refs[0];
+        const Ref *last = run->refs[run->count - 1];
+        size_t end = (size_t)last->offset + last->stored_size;
+        if (run->count == BLOB_RUN_COUNT_MAX || !pack_name_equal(&first->pack, &ref->pack) ||
+            ref->offset < end || ref->offset - end > BLOB_RUN_GAP_MAX ||
+            (size_t)ref->offset + ref->stored_size - first->offset > BLOB_RUN_SIZE_MAX) {
+            return false;
         }
-        error_clear(error); // it is the disk's fault, not the repository's
     }
-    BlobPlace place = {.index = ref->index, .offset = ref->offset, .stored_size = ref->stored_size};
-    RETURN_IF_ERROR(blob_fetch(opener, &ref->pack, &place, 1, opener->sealed,
-                               BLOB_SIZE_MAX + GCM_TAG_SIZE, &size, error));
-    RETURN_IF_ERROR(blob_open(opener, ref, opener->sealed, true, plain, error));
-    if (cache != NULL) {
-        node_cache_put(cache, ref, opener->sealed);
+    run->refs[run->count] = ref;
+    run->plains[run->count] = plain;
+    run->errors[run->count++] = error;
+    return true;
+}
+
+// False: each is to be read alone, so that what is wrong with one is not told of another.
+static bool read_together(BlobOpener *opener, const BlobRun *run)
+{
+    BlobPlace places[BLOB_RUN_COUNT_MAX];
+    Error error = {0};
+    size_t size = 0;
+    for (size_t i = 0; i < run->count; i++) {
+        places[i] = place_of(run->refs[i]);
     }
-    return STATUS_OK;
+    bool is_fetched = blob_fetch(opener, &run->refs[0]->pack, places, run->count, opener->sealed,
+                                 BLOB_SIZE_MAX + GCM_TAG_SIZE, &size, &error) == STATUS_OK;
+    for (size_t i = 0; i < run->count && (is_fetched || error.reason != REASON_OBJECT_CORRUPT);
+         i++) {
+        if (is_fetched) {
+            (void)open_fetched(opener, run->refs[i], opener->sealed + places[i].offset,
+                               run->plains[i], run->errors[i]);
+        } else {
+            *run->errors[i] = error;
+        }
+    }
+    return is_fetched || error.reason != REASON_OBJECT_CORRUPT;
+}
+
+void blob_run_read(BlobOpener *opener, const BlobRun *run)
+{
+    BlobRun rest = {0};
+    for (size_t i = 0; i < run->count; i++) {
+        if (!read_cached(opener, run->refs[i], run->plains[i])) {
+            rest.refs[rest.count] = run->refs[i];
+            rest.plains[rest.count] = run->plains[i];
+            rest.errors[rest.count++] = run->errors[i];
+        }
+    }
+    if (rest.count > 1 && read_together(opener, &rest)) {
+        return;
+    }
+    for (size_t i = 0; i < rest.count; i++) {
+        (void)read_stored(opener, rest.refs[i], rest.plains[i], rest.errors[i]);
+    }
 }
 
 bool zstd_inflate_exactly(const uint8_t *packed, size_t packed_size, uint8_t *plain,

@@ -57,8 +57,8 @@ void blob_opener_freep(BlobOpener **opener);
 // From now on blob_read takes what blob_ask has wished for, and that is read by other threads.
 void blob_opener_read_ahead(BlobOpener *opener);
 bool blob_may_ask(BlobOpener *opener, AheadQueue queue); // it has room
-void blob_ask(BlobOpener *opener, AheadQueue queue,
-              const Ref *ref); // nothing without reading ahead
+// Nothing without reading ahead.
+void blob_ask(BlobOpener *opener, AheadQueue queue, const Ref *refs, size_t count);
 // `plain` has room for ref->plain_size. REASON_OBJECT_CORRUPT naming the pack. With check_hash the
 // content must also be what its name says, which finds mistakes of a writer; forgery is found
 // without.
@@ -75,6 +75,21 @@ Status blob_fetch(BlobOpener *opener, const PackName *pack, BlobPlace *places, s
                   uint8_t *data, size_t size_max, size_t *ret_size, Error *error);
 // Fetches and opens one blob, with its hash checked. A missing pack is REASON_OBJECT_MISSING.
 Status blob_read(BlobOpener *opener, const Ref *ref, uint8_t *plain, Error *error);
+// Nodes that lie close together in one pack, to be fetched with one read: the small nodes of a map
+// are written side by side.
+#define BLOB_RUN_COUNT_MAX 32
+#define BLOB_RUN_SIZE_MAX ((size_t)64 * 1024)
+#define BLOB_RUN_GAP_MAX ((size_t)16 * 1024) // reading over so much is cheaper than a second read
+typedef struct BlobRun {
+    size_t count;
+    const Ref *refs[BLOB_RUN_COUNT_MAX]; // borrowed
+    uint8_t *plains[BLOB_RUN_COUNT_MAX]; // each has room for what its ref names
+    Error *errors[BLOB_RUN_COUNT_MAX];   // of each; clear before
+} BlobRun;
+// False: it lies elsewhere, or the run is full. An empty run takes any node.
+bool blob_run_add(BlobRun *run, const Ref *ref, uint8_t *plain, Error *error);
+// As blob_read of each; what is wrong with one is told in its error.
+void blob_run_read(BlobOpener *opener, const BlobRun *run);
 // Inflates exactly plain_size bytes; false when there are fewer, more, or it is not zstd.
 bool zstd_inflate_exactly(const uint8_t *packed, size_t packed_size, uint8_t *plain,
                           size_t plain_size);

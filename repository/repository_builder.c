@@ -45,53 +45,80 @@ void node_store_free(NodeStore *store)
     }
 }
 
+// False: it is one of the candidates. Else `blob` is what is to be stored as `ref`; `packed` has
+// room for `size`.
+static bool prepare(NodeStore *store, const uint8_t *data, size_t size, const Ref *candidates,
+                    size_t candidate_count, uint8_t *packed, PackBlob *blob, Ref *ref)
+{
+    *ref = (Ref){.kind = BLOB_NODE, .plain_size = (uint32_t)size, .encoding = ENCODING_ZSTD};
+    node_hash(store->scope, data, size, ref->hash);
+    for (size_t i = 0; i < candidate_count; i++) {
+        if (ref_has_hash(&candidates[i], ref)) {
+            *ref = candidates[i];
+            return false;
+        }
+    }
+    *blob = (PackBlob){.ref = ref, .content = packed};
+    blob->size = compressor_pack(store->compressor, data, size, packed);
+    if (blob->size == 0) {
+        ref->encoding = ENCODING_RAW;
+        blob->content = data;
+        blob->size = size;
+    }
+    return true;
+}
+
 Status node_store_put(NodeStore *store, const uint8_t *data, size_t size, const Ref *candidates,
                       size_t candidate_count, Ref *ret_ref, Error *error)
 {
-    Ref ref = {.kind = BLOB_NODE, .plain_size = (uint32_t)size, .encoding = ENCODING_ZSTD};
-    node_hash(store->scope, data, size, ref.hash);
-    for (size_t i = 0; i < candidate_count; i++) {
-        if (ref_has_hash(&candidates[i], &ref)) {
-            *ret_ref = candidates[i];
-            return STATUS_OK;
-        }
-    }
-    PackBlob blob = {.ref = &ref, .content = store->packed};
-    blob.size = compressor_pack(store->compressor, data, size, store->packed);
-    if (blob.size == 0) {
-        ref.encoding = ENCODING_RAW;
-        blob.content = data;
-        blob.size = size;
-    }
-    RETURN_IF_ERROR(pack_writer_add(store->packs, store->sealer, &blob, 1, error));
-    *ret_ref = ref;
-    return STATUS_OK;
+    PackBlob blob;
+    return prepare(store, data, size, candidates, candidate_count, store->packed, &blob, ret_ref)
+               ? pack_writer_add(store->packs, store->sealer, &blob, 1, error)
+               : STATUS_OK;
 }
 
-Status node_store_put_extents(NodeStore *store, const Ref *extents, size_t count,
-                              const Ref *candidate, uint8_t *node, Ref *ret_ref, Error *error)
+// False: it has nothing but zero refs.
+static bool encode_node(const Ref *extents, size_t count, uint8_t *node)
 {
     bool is_zero = true;
+    node_header_encode(NODE_MAP, 1, count, node);
     for (size_t i = 0; i < count; i++) {
         ref_encode(&extents[i], node + NODE_HEADER_SIZE + i * REF_SIZE);
         is_zero = is_zero && extents[i].kind == BLOB_ZERO;
     }
-    if (is_zero) {
-        *ret_ref = (Ref){0};
-        return STATUS_OK;
+    return !is_zero;
+}
+
+Status node_store_put_part(NodeStore *store, int fan_out, const Ref *extents, size_t extent_count,
+                           const Ref *candidates, uint8_t *data, PartNodes *nodes, Error *error)
+{
+    PackBlob blobs[MAP_PART_NODE_COUNT_MAX];
+    size_t blob_count = 0;
+    for (size_t i = 0; i < nodes->count; i++) {
+        if (nodes->are_left_out[i]) {
+            continue;
+        }
+        size_t first = i * (size_t)fan_out;
+        size_t count = MIN(extent_count - first, (size_t)fan_out);
+        size_t offset = i * map_node_size(fan_out);
+        nodes->refs[i] = (Ref){0};
+        if (encode_node(extents + first, count, data + offset) &&
+            prepare(store, data + offset, map_node_size((int64_t)count), &candidates[i], 1,
+                    store->packed + offset, &blobs[blob_count], &nodes->refs[i])) {
+            blob_count++;
+        }
     }
-    node_header_encode(NODE_MAP, 1, count, node);
-    return node_store_put(store, node, NODE_HEADER_SIZE + count * REF_SIZE, candidate, 1, ret_ref,
-                          error);
+    return blob_count == 0 ? STATUS_OK
+                           : pack_writer_add(store->packs, store->sealer, blobs, blob_count, error);
 }
 
 // --- map --------------------------------------------------------------------------------------
 
-void map_builder_init(MapBuilder *builder, NodeStore *store)
+void map_builder_init(MapBuilder *builder, NodeStore *store, int fan_out)
 {
-    *builder = (MapBuilder){.store = store};
+    *builder = (MapBuilder){.store = store, .fan_out = fan_out};
     for (int level = 1; level <= MAP_LEVEL_MAX; level++) {
-        builder->nodes[level] = mem_alloc(MAP_NODE_SIZE_MAX);
+        builder->nodes[level] = mem_alloc(map_node_size(fan_out));
     }
 }
 
@@ -106,7 +133,7 @@ void map_builder_done(MapBuilder *builder)
 void map_builder_begin(MapBuilder *builder, int64_t size_bytes)
 {
     builder->extent_count = extent_count_of(size_bytes);
-    builder->depth = map_depth(builder->extent_count);
+    builder->depth = map_depth(builder->fan_out, builder->extent_count);
     builder->position = 0;
     builder->root = (Ref){0};
     for (int level = 0; level <= MAP_LEVEL_MAX; level++) {
@@ -119,7 +146,7 @@ Status map_builder_add(MapBuilder *builder, int level, const Ref *added, const P
                        Error *error)
 {
     assert(level <= builder->depth);
-    int64_t span = map_span(level);
+    int64_t span = map_span(builder->fan_out, level);
     assert(builder->position < builder->extent_count && builder->position % span == 0);
     builder->position = MIN(builder->position + span, builder->extent_count);
     bool is_last = builder->position == builder->extent_count;
@@ -130,15 +157,14 @@ Status map_builder_add(MapBuilder *builder, int level, const Ref *added, const P
         ref_encode(&ref, node + NODE_HEADER_SIZE + *count * REF_SIZE);
         builder->are_zero[level] = builder->are_zero[level] && ref.kind == BLOB_ZERO;
         (*count)++;
-        if (*count < NODE_REF_COUNT_MAX && !is_last) {
+        if (*count < (size_t)builder->fan_out && !is_last) {
             return STATUS_OK;
         }
         if (builder->are_zero[level]) {
             ref = (Ref){0};
         } else {
             node_header_encode(NODE_MAP, level, *count, node);
-            RETURN_IF_ERROR(node_store_put(builder->store, node,
-                                           NODE_HEADER_SIZE + *count * REF_SIZE,
+            RETURN_IF_ERROR(node_store_put(builder->store, node, map_node_size((int64_t)*count),
                                            &parent->levels[level], 1, &ref, error));
         }
         *count = 0;
@@ -173,7 +199,7 @@ ListBuilder *list_builder_new(NodeStore *store)
     builder->store = store;
     buffer_init(&builder->leaf, LIST_LEAF_SIZE_MAX);
     for (int level = 1; level <= LIST_LEVEL_MAX; level++) {
-        builder->nodes[level] = mem_alloc(MAP_NODE_SIZE_MAX);
+        builder->nodes[level] = mem_alloc(LIST_INDEX_SIZE_MAX);
     }
     return builder;
 }
@@ -224,7 +250,7 @@ static Status list_put_index(ListBuilder *builder, int level, Ref *ret_ref, Erro
 static Status list_add_ref(ListBuilder *builder, int level, Ref ref, Error *error)
 {
     for (; level <= LIST_LEVEL_MAX; level++) {
-        if (builder->counts[level] < NODE_REF_COUNT_MAX) {
+        if (builder->counts[level] < LIST_COUNT_MAX) {
             ref_encode(&ref, builder->nodes[level] + NODE_HEADER_SIZE +
                                  builder->counts[level]++ * REF_SIZE);
             return STATUS_OK;
@@ -268,7 +294,7 @@ Status list_builder_add(ListBuilder *builder, const ListEntry *entry, Error *err
     builder->leaf_count++;
     uint8_t digest[SHA256_SIZE];
     crypto_sha256(entry->path, strlen(entry->path), digest);
-    if (digest[0] < LEAF_END_DIGEST_BELOW || builder->leaf_count == NODE_REF_COUNT_MAX) {
+    if (digest[0] < LEAF_END_DIGEST_BELOW || builder->leaf_count == LIST_COUNT_MAX) {
         return list_end_leaf(builder, error);
     }
     return STATUS_OK;

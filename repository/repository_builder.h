@@ -2,8 +2,8 @@
 // Inside repository/ only: building maps and the file list, reusing every node that the parent has.
 #pragma once
 
+#include "repository/map_part.h"
 #include "repository/repository_pack.h"
-#include "repository/repository_reader.h"
 
 // Seals nodes that are new. One thread at a time; several stores may share a PackWriter.
 typedef struct NodeStore NodeStore;
@@ -12,9 +12,16 @@ void node_store_free(NodeStore *store);                                // NULL i
 // One of the candidates when it is this node, else what is stored now.
 Status node_store_put(NodeStore *store, const uint8_t *data, size_t size, const Ref *candidates,
                       size_t candidate_count, Ref *ret_ref, Error *error);
-// The node of level 1 over these extents, or the zero ref; `node` has room for it.
-Status node_store_put_extents(NodeStore *store, const Ref *extents, size_t count,
-                              const Ref *candidate, uint8_t *node, Ref *ret_ref, Error *error);
+// The nodes of level 1 over a part's extents, side by side: each the candidate, when it is that, or
+// a new one, or the zero ref. What is left out has its ref already. `data` has room for
+// MAP_PART_DATA_SIZE.
+typedef struct PartNodes {
+    size_t count;
+    Ref refs[MAP_PART_NODE_COUNT_MAX];
+    bool are_left_out[MAP_PART_NODE_COUNT_MAX];
+} PartNodes;
+Status node_store_put_part(NodeStore *store, int fan_out, const Ref *extents, size_t extent_count,
+                           const Ref *candidates, uint8_t *data, PartNodes *nodes, Error *error);
 
 // The parent's nodes that end where what is added ends; BLOB_ZERO: none there.
 typedef struct ParentNodes {
@@ -24,13 +31,13 @@ typedef struct ParentNodes {
 typedef struct MapBuilder {
     NodeStore *store;
     int64_t extent_count, position;
-    int depth;
+    int fan_out, depth;
     Ref root;
     size_t counts[MAP_LEVEL_MAX + 1];
     bool are_zero[MAP_LEVEL_MAX + 1];
     uint8_t *nodes[MAP_LEVEL_MAX + 1];
 } MapBuilder;
-void map_builder_init(MapBuilder *builder, NodeStore *store);
+void map_builder_init(MapBuilder *builder, NodeStore *store, int fan_out);
 void map_builder_done(MapBuilder *builder);
 void map_builder_begin(MapBuilder *builder, int64_t size_bytes);
 // The next node of `level`, whole: a file's only extent (0), or a node of the map. What comes after

@@ -41,7 +41,7 @@ static Status list_entries(CopyShard *copy, const DataKey *key, const Manifest *
     CLEANUP(blob_opener_freep) BlobOpener *opener = blob_opener_new(&scope);
     blob_opener_read_ahead(opener);
     CLEANUP(list_reader_freep)
-    ListReader *list = list_reader_new(opener, &root.ref, root.level, NULL, NULL);
+    ListReader *list = list_reader_new(opener, &root, NULL, NULL);
     for (;;) {
         RETURN_IF_ERROR(list_reader_next(list, &entry, error));
         if (entry == NULL) {

@@ -38,8 +38,8 @@ static Status side_init(DiffSide *side, const ShardScope *scope, const Manifest 
     RETURN_IF_ERROR(manifest_root(manifest, &root, error));
     side->opener = blob_opener_new(scope);
     blob_opener_read_ahead(side->opener);
-    side->list = list_reader_new(side->opener, &root.ref, root.level, NULL, NULL);
-    map_reader_init(&side->map, side->opener);
+    side->list = list_reader_new(side->opener, &root, NULL, NULL);
+    map_reader_init(&side->map, side->opener, root.map_fan_out);
     return STATUS_OK;
 }
 
@@ -77,15 +77,17 @@ static Status compare_node(Diff *diff, int level, int64_t position, int64_t *cha
         return STATUS_OK;
     }
     int64_t common = MIN(old_map->extent_count, new_map->extent_count);
-    int64_t end = MIN(map_width(common, level - 1), (position + 1) * NODE_REF_COUNT_MAX);
-    for (int64_t child = position * NODE_REF_COUNT_MAX; child < end; child++) {
+    const int fan_out = new_map->fan_out; // of both, where there is a level
+    int64_t end = MIN(map_width(fan_out, common, level - 1), (position + 1) * fan_out);
+    for (int64_t child = position * fan_out; child < end; child++) {
         RETURN_IF_ERROR(compare_node(diff, level - 1, child, changed_bytes, error));
     }
     return STATUS_OK;
 }
 
 // Bytes of the new file that are not at the same place of the old one. Files of different depths
-// are compared from the highest level that both have.
+// are compared from the highest level that both have; maps of different fan-outs have none in
+// common but the extents.
 static Status compare_files(Diff *diff, int64_t *ret_changed_bytes, Error *error)
 {
     const ListEntry *old_entry = diff->sides[0].entry;
@@ -97,11 +99,12 @@ static Status compare_files(Diff *diff, int64_t *ret_changed_bytes, Error *error
     }
     map_reader_open(&diff->sides[0].map, old_entry);
     map_reader_open(&diff->sides[1].map, new_entry);
-    int level = MIN(old_entry->depth, new_entry->depth);
+    const int fan_out = diff->sides[1].map.fan_out;
+    int level = diff->sides[0].map.fan_out == fan_out ? MIN(old_entry->depth, new_entry->depth) : 0;
     int64_t common =
         MIN(extent_count_of(old_entry->size_bytes), extent_count_of(new_entry->size_bytes));
     int64_t changed_bytes = MAX(0, new_entry->size_bytes - common * (int64_t)EXTENT_SIZE);
-    for (int64_t node = 0; common > 0 && node < map_width(common, level); node++) {
+    for (int64_t node = 0; common > 0 && node < map_width(fan_out, common, level); node++) {
         RETURN_IF_ERROR(compare_node(diff, level, node, &changed_bytes, error));
     }
     *ret_changed_bytes = changed_bytes;

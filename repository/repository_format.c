@@ -177,7 +177,7 @@ bool node_header_decode(const uint8_t *data, size_t size, NodeHeader *ret_header
         return false;
     }
     NodeHeader header = {.level = data[1], .count = (size_t)(data[2] | data[3] << 8)};
-    if (header.count > NODE_REF_COUNT_MAX) {
+    if (header.count > MAX(MAP_FAN_OUT_MAX, LIST_COUNT_MAX)) {
         return false;
     }
     size_t refs_size = NODE_HEADER_SIZE + header.count * REF_SIZE;
@@ -227,7 +227,7 @@ void list_entry_encode(const ListEntry *entry, Buffer *buffer)
 }
 
 // What must hold between the parts of an entry.
-static bool list_entry_is_valid(const ListEntry *entry, size_t path_size)
+static bool list_entry_is_valid(int map_fan_out, const ListEntry *entry, size_t path_size)
 {
     if (strlen(entry->path) != path_size || !list_path_is_valid(entry->path) ||
         (entry->mode & ~0777U) != 0) {
@@ -242,7 +242,7 @@ static bool list_entry_is_valid(const ListEntry *entry, size_t path_size)
         return false;
     }
     int64_t extent_count = extent_count_of(entry->size_bytes);
-    if (entry->depth != map_depth(extent_count) ||
+    if (entry->depth != map_depth(map_fan_out, extent_count) ||
         (extent_count == 0 && entry->root.kind != BLOB_ZERO)) {
         return false;
     }
@@ -254,7 +254,8 @@ static bool list_entry_is_valid(const ListEntry *entry, size_t path_size)
                              : entry->root.kind == BLOB_NODE;
 }
 
-bool list_entry_decode(const uint8_t *data, size_t size, size_t *offset, ListEntry *ret_entry)
+bool list_entry_decode(int map_fan_out, const uint8_t *data, size_t size, size_t *offset,
+                       ListEntry *ret_entry)
 {
     const uint8_t *next = data + *offset;
     size_t left = size - *offset;
@@ -282,7 +283,7 @@ bool list_entry_decode(const uint8_t *data, size_t size, size_t *offset, ListEnt
     memcpy(ret_entry->path, next + head_size, path_size);
     ret_entry->path[path_size] = '\0';
     *offset += head_size + path_size;
-    return list_entry_is_valid(ret_entry, path_size);
+    return list_entry_is_valid(map_fan_out, ret_entry, path_size);
 }
 
 bool list_path_is_valid(const char *path)
@@ -312,27 +313,37 @@ int64_t extent_count_of(int64_t size_bytes)
     return (size_bytes + (int64_t)EXTENT_SIZE - 1) / (int64_t)EXTENT_SIZE;
 }
 
-int64_t map_width(int64_t extent_count, int level)
+bool map_fan_out_is_known(int64_t fan_out)
+{
+    return fan_out == MAP_FAN_OUT || fan_out == MAP_FAN_OUT_MAX;
+}
+
+size_t map_node_size(int64_t ref_count)
+{
+    return NODE_HEADER_SIZE + (size_t)ref_count * REF_SIZE;
+}
+
+int64_t map_width(int fan_out, int64_t extent_count, int level)
 {
     for (int i = 0; i < level; i++) {
-        extent_count = (extent_count + NODE_REF_COUNT_MAX - 1) / NODE_REF_COUNT_MAX;
+        extent_count = (extent_count + fan_out - 1) / fan_out;
     }
     return extent_count;
 }
 
-int64_t map_span(int level)
+int64_t map_span(int fan_out, int level)
 {
     int64_t span = 1;
     for (int i = 0; i < level; i++) {
-        span *= NODE_REF_COUNT_MAX;
+        span *= fan_out;
     }
     return span;
 }
 
-int map_depth(int64_t extent_count)
+int map_depth(int fan_out, int64_t extent_count)
 {
     int depth = 0;
-    while (map_width(extent_count, depth) > 1) {
+    while (map_width(fan_out, extent_count, depth) > 1) {
         depth++;
     }
     assert(depth <= MAP_LEVEL_MAX);

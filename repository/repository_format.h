@@ -13,11 +13,15 @@
 #define HASH_SIZE 16
 #define REF_SIZE 56
 #define NODE_HEADER_SIZE 8
-#define NODE_REF_COUNT_MAX 512
-#define MAP_NODE_SIZE_MAX ((size_t)NODE_HEADER_SIZE + (size_t)NODE_REF_COUNT_MAX * REF_SIZE)
-#define MAP_LEVEL_MAX 4 // 32 KiB * 512^4 = 2 PiB
+// How many refs a whole node of a map has: a fact of the manifest, for all its files.
+#define MAP_FAN_OUT 64      // of what starts a line of backups now
+#define MAP_FAN_OUT_MAX 512 // of what was started before, and its children
+#define MAP_NODE_SIZE_MAX ((size_t)NODE_HEADER_SIZE + (size_t)MAP_FAN_OUT_MAX * REF_SIZE)
+#define MAP_LEVEL_MAX 6 // 32 KiB * 64^6 = 2 PiB
 #define FILE_SIZE_MAX (INT64_C(1) << 51)
 #define LIST_LEVEL_MAX 3
+#define LIST_COUNT_MAX 512 // of a leaf's entries, or of an index node's refs
+#define LIST_INDEX_SIZE_MAX ((size_t)NODE_HEADER_SIZE + (size_t)LIST_COUNT_MAX * REF_SIZE)
 #define LIST_LEAF_SIZE_MAX ((size_t)512 * 1024)
 #define LIST_PATH_SIZE_MAX 1024
 #define LIST_ENTRY_HEAD_SIZE 24
@@ -69,6 +73,13 @@ typedef struct ListEntry {
     char path[LIST_PATH_SIZE_MAX + 1];
 } ListEntry;
 
+// Where a manifest's file list is, and how its files' maps are made.
+typedef struct ManifestRoot {
+    int level; // of the file list's root
+    Ref ref;
+    int map_fan_out;
+} ManifestRoot;
+
 typedef struct NodeHeader {
     NodeType type;
     int level;
@@ -99,15 +110,19 @@ void node_header_encode(NodeType type, int level, size_t count, uint8_t ret_data
 bool node_header_decode(const uint8_t *data, size_t size, NodeHeader *ret_header);
 
 void list_entry_encode(const ListEntry *entry, Buffer *buffer);
-// Takes the entry at *offset and moves it on; false: not a possible entry.
-bool list_entry_decode(const uint8_t *data, size_t size, size_t *offset, ListEntry *ret_entry);
+// Takes the entry at *offset and moves it on; false: not a possible entry of a list whose maps have
+// this fan-out.
+bool list_entry_decode(int map_fan_out, const uint8_t *data, size_t size, size_t *offset,
+                       ListEntry *ret_entry);
 
 // Relative, '/'-separated, without empty, "." or ".." segments, at most LIST_PATH_SIZE_MAX bytes.
 bool list_path_is_valid(const char *path);
 int64_t extent_count_of(int64_t size_bytes);
+bool map_fan_out_is_known(int64_t fan_out);
+size_t map_node_size(int64_t ref_count);
 // How many nodes (level > 0) or extents (0) a file's map has at a level.
-int64_t map_width(int64_t extent_count, int level);
-int64_t map_span(int level);         // how many extents a whole node of a level covers
-int map_depth(int64_t extent_count); // 0: the root is the extent itself
+int64_t map_width(int fan_out, int64_t extent_count, int level);
+int64_t map_span(int fan_out, int level);         // how many extents a whole node of a level covers
+int map_depth(int fan_out, int64_t extent_count); // 0: the root is the extent itself
 
 bool memory_is_zero(const uint8_t *data, size_t size);

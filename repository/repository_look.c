@@ -23,7 +23,7 @@ Status repository_list_files(Repository *repository, const DataKey *key, const M
     CLEANUP(blob_opener_freep) BlobOpener *opener = blob_opener_new(&scope);
     blob_opener_read_ahead(opener);
     CLEANUP(list_reader_freep)
-    ListReader *list = list_reader_new(opener, &root.ref, root.level, NULL, NULL);
+    ListReader *list = list_reader_new(opener, &root, NULL, NULL);
     for (;;) {
         RETURN_IF_ERROR(list_reader_next(list, &entry, error));
         if (entry == NULL) {

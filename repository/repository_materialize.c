@@ -34,7 +34,7 @@ typedef struct PendingFile {
     char *path;
     int64_t size_bytes, data_bytes;
     Ref only_extent;       // of a file without a map
-    int64_t node_count;    // of level 1 that are to be taken still; 0: there is no map
+    int64_t part_count;    // of its map that are to be taken still; 0: there is no map
     int64_t counted_bytes; // of data, so far
     bool is_begun;
 } PendingFile;
@@ -192,49 +192,51 @@ static Status end_file(Restorer *restorer, PendingFile *file, Error *error)
     return report_when_due(restorer, error);
 }
 
-static Status take_node(Restorer *restorer, PendingFile *file, Error *error)
+static Status take_part(Restorer *restorer, PendingFile *file, Error *error)
 {
-    const PrefetchedNode *node = NULL;
-    RETURN_IF_ERROR(prefetch_take(restorer->prefetch, &node, error));
-    for (size_t i = 0; i < node->count; i++) {
-        RETURN_IF_ERROR(
-            add_extent(restorer, file, &node->refs[i], node->first + (int64_t)i, error));
+    const PrefetchedPart *taken = NULL;
+    RETURN_IF_ERROR(prefetch_take(restorer->prefetch, &taken, error));
+    int64_t count = map_part_extent_count(&taken->part);
+    for (int64_t i = 0; i < count; i++) {
+        RETURN_IF_ERROR(add_extent(restorer, file, &taken->refs[i], taken->part.first + i, error));
     }
-    file->node_count--;
+    file->part_count--;
     return STATUS_OK;
 }
 
-// Moves the oldest file on: by a node of its map that was asked for, or to its end.
+// Moves the oldest file on: by a part of its map that was asked for, or to its end.
 static Status advance(Restorer *restorer, Error *error)
 {
     PendingFile *file = &restorer->files[restorer->first_file];
     Status status = STATUS_OK;
-    if (file->node_count > 0) {
-        status = take_node(restorer, file, error);
+    if (file->part_count > 0) {
+        status = take_part(restorer, file, error);
     } else if (file->size_bytes > 0 && file->size_bytes <= (int64_t)EXTENT_SIZE) {
         status = add_extent(restorer, file, &file->only_extent, 0, error);
     }
     if (status != STATUS_OK) {
         return error_wrap(error, "file '%s'", file->path);
     }
-    return file->node_count == 0 ? end_file(restorer, file, error) : STATUS_OK;
+    return file->part_count == 0 ? end_file(restorer, file, error) : STATUS_OK;
 }
 
-static Status ask_for_nodes(Restorer *restorer, const ListEntry *entry, PendingFile *file,
+static Status ask_for_parts(Restorer *restorer, const ListEntry *entry, PendingFile *file,
                             Error *error)
 {
     map_reader_open(&restorer->map, entry);
-    int64_t node_count = map_width(restorer->map.extent_count, 1);
-    file->node_count = node_count; // so that it does not end before all are asked for
-    for (int64_t node = 0; node < node_count; node++) {
-        Ref ref;
-        if (map_reader_get(&restorer->map, 1, node, &ref, error) != STATUS_OK) {
+    int64_t part_count = (restorer->map.extent_count - 1) / MAP_PART_EXTENT_COUNT + 1;
+    file->part_count = part_count; // so that it does not end before all are asked for
+    for (int64_t index = 0; index < part_count; index++) {
+        MapPart part;
+        int64_t first = index * MAP_PART_EXTENT_COUNT;
+        if (map_part_find(&restorer->map, first, &part, error) != STATUS_OK) {
             return error_wrap(error, "file '%s'", entry->path);
         }
+        map_reader_ask(&restorer->map, 2, first / map_span(restorer->map.fan_out, 2), NULL, NULL);
         while (prefetch_is_full(restorer->prefetch)) {
             RETURN_IF_ERROR(advance(restorer, error));
         }
-        prefetch_ask(restorer->prefetch, &ref, node * NODE_REF_COUNT_MAX, entry->size_bytes);
+        prefetch_ask(restorer->prefetch, &part);
     }
     return STATUS_OK;
 }
@@ -254,7 +256,7 @@ static Status restore_file(Restorer *restorer, const ListEntry *entry, Error *er
         file->only_extent = entry->root;
         return STATUS_OK;
     }
-    return ask_for_nodes(restorer, entry, file, error);
+    return ask_for_parts(restorer, entry, file, error);
 }
 
 static Status restore_entries(Restorer *restorer, Error *error)
@@ -344,7 +346,7 @@ static Status make_durable(const Restorer *restorer, const char *directory, Erro
     return STATUS_OK;
 }
 
-static Status start_threads(Restorer *restorer, Error *error)
+static Status start_threads(Restorer *restorer, int map_fan_out, Error *error)
 {
     const MaterializeOptions *options = restorer->options;
     restorer->limits = options->limits;
@@ -356,7 +358,8 @@ static Status start_threads(Restorer *restorer, Error *error)
     memory_bytes = MAX(memory_bytes, REPOSITORY_MEMORY_BYTES_MIN);
     // A third is left for maps and windows.
     int64_t worker_count = memory_bytes * 2 / 3 / (int64_t)FETCH_WORKER_SIZE;
-    RETURN_IF_ERROR(prefetch_new(&restorer->scope, PREFETCH_COUNT, &restorer->prefetch, error));
+    RETURN_IF_ERROR(
+        prefetch_new(&restorer->scope, map_fan_out, PREFETCH_COUNT, &restorer->prefetch, error));
     return fetcher_new(&restorer->scope, restorer->directory_fd,
                        (int)MIN(worker_count, WORKER_COUNT_MAX), restorer->limits,
                        &restorer->fetcher, error);
@@ -373,10 +376,10 @@ static Status restore(Restorer *restorer, const char *directory, Error *error)
     }
     restorer->opener = blob_opener_new(&restorer->scope);
     blob_opener_read_ahead(restorer->opener);
-    restorer->list = list_reader_new(restorer->opener, &root.ref, root.level, NULL, NULL);
+    restorer->list = list_reader_new(restorer->opener, &root, NULL, NULL);
     list_reader_ask_roots(restorer->list, 2, NULL, NULL); // below, it is prefetch that reads
-    map_reader_init(&restorer->map, restorer->opener);
-    RETURN_IF_ERROR(start_threads(restorer, error));
+    map_reader_init(&restorer->map, restorer->opener, root.map_fan_out);
+    RETURN_IF_ERROR(start_threads(restorer, root.map_fan_out, error));
     RETURN_IF_ERROR(report_progress(restorer, error));
     RETURN_IF_ERROR(restore_entries(restorer, error));
     RETURN_IF_ERROR(make_durable(restorer, directory, error));

@@ -95,10 +95,10 @@ static Status parent_open(Publisher *publisher, Error *error)
     }
     publisher->parent.opener = blob_opener_new(&publisher->scope);
     blob_opener_read_ahead(publisher->parent.opener);
-    publisher->parent.list = list_reader_new(publisher->parent.opener, &root.ref, root.level,
-                                             list_builder_offer, publisher->list);
+    publisher->parent.list =
+        list_reader_new(publisher->parent.opener, &root, list_builder_offer, publisher->list);
     list_reader_ask_roots(publisher->parent.list, 2, needs_root, publisher);
-    map_reader_init(&publisher->parent.map, publisher->parent.opener);
+    map_reader_init(&publisher->parent.map, publisher->parent.opener, root.map_fan_out);
     return list_reader_next(publisher->parent.list, &publisher->parent.entry, error);
 }
 
@@ -165,7 +165,7 @@ static Status end_entry(Publisher *publisher, const PublishItem *item, Error *er
     return list_builder_add(publisher->list, &entry, error);
 }
 
-static Status take_node(Publisher *publisher, const PublishItem *item, Error *error)
+static Status take_nodes(Publisher *publisher, const PublishItem *item, Error *error)
 {
     if (!publisher->is_map_begun) {
         map_builder_begin(&publisher->map, item->file->size_bytes);
@@ -173,7 +173,11 @@ static Status take_node(Publisher *publisher, const PublishItem *item, Error *er
     }
     publisher->file_data_bytes += item->data_bytes;
     publisher->file_parent_data_bytes += item->parent_data_bytes;
-    return map_builder_add(&publisher->map, item->level, &item->ref, &item->ancestors, error);
+    for (size_t i = 0; i < item->nodes.count; i++) {
+        RETURN_IF_ERROR(map_builder_add(&publisher->map, item->level, &item->nodes.refs[i],
+                                        &item->ancestors, error));
+    }
+    return STATUS_OK;
 }
 
 // Takes the oldest item if it is finished, or waits a while.
@@ -183,7 +187,7 @@ static Status take_one(Publisher *publisher, bool *ret_is_empty, Error *error)
     RETURN_IF_ERROR(publish_workers_take(publisher->workers, &item, ret_is_empty, error));
     if (item != NULL) {
         RETURN_IF_ERROR(item->kind == ITEM_END ? end_entry(publisher, item, error)
-                                               : take_node(publisher, item, error));
+                                               : take_nodes(publisher, item, error));
         publish_workers_release(publisher->workers);
     }
     return report_when_due(publisher, error);
@@ -208,12 +212,12 @@ static Status parent_ancestors(ParentWalk *parent, int64_t extent_count, int lev
         return STATUS_OK;
     }
     for (level++; level <= parent->map.depth; level++) {
-        int64_t span = map_span(level);
+        int64_t span = map_span(parent->map.fan_out, level);
         int64_t position = (end - 1) / span;
         if (end != extent_count && end % span != 0) {
             break;
         }
-        if (position < map_width(parent->map.extent_count, level)) {
+        if (position < map_width(parent->map.fan_out, parent->map.extent_count, level)) {
             RETURN_IF_ERROR(
                 map_reader_get(&parent->map, level, position, &nodes->levels[level], error));
         }
@@ -221,74 +225,135 @@ static Status parent_ancestors(ParentWalk *parent, int64_t extent_count, int lev
     return STATUS_OK;
 }
 
-// The highest level at which the parent's node from extent `first` on is ours as it is; 0: none.
-static int unwritten_level(const Publisher *publisher, const SourceFile *file, int64_t first)
+// Whether the parent has a node of a level from extent `first` on that is ours as it is.
+static bool is_unwritten(const Publisher *publisher, const SourceFile *file, int level,
+                         int64_t first)
 {
     const ParentWalk *parent = &publisher->parent;
     // Of a file that was cut, every part is looked at, so that its data can be counted.
     if (file->is_written == NULL || publisher->options->reads_everything || !parent->has_map ||
-        parent->map.size_bytes > file->size_bytes) {
-        return 0;
+        parent->map.size_bytes > file->size_bytes || level > parent->map.depth) {
+        return false;
     }
-    int depth = MIN(map_depth(extent_count_of(file->size_bytes)), parent->map.depth);
-    for (int level = depth; level > 0; level--) {
-        int64_t span = map_span(level);
-        int64_t start = first * (int64_t)EXTENT_SIZE;
-        int64_t end = MIN(file->size_bytes, start + span * (int64_t)EXTENT_SIZE);
-        int64_t parent_end = MIN(parent->map.size_bytes, start + span * (int64_t)EXTENT_SIZE);
-        if (first % span == 0 && end == parent_end && start < end &&
-            !file->is_written(file->written_context, start, end - start)) {
-            return level;
-        }
+    int64_t span = map_span(publisher->run.map_fan_out, level);
+    int64_t start = first * (int64_t)EXTENT_SIZE;
+    int64_t end = MIN(file->size_bytes, start + span * (int64_t)EXTENT_SIZE);
+    int64_t parent_end = MIN(parent->map.size_bytes, start + span * (int64_t)EXTENT_SIZE);
+    return first % span == 0 && end == parent_end && start < end &&
+           !file->is_written(file->written_context, start, end - start);
+}
+
+// The highest level at which the parent's node from extent `first` on is ours as it is; 0: none
+// above those of a part.
+static int unwritten_level(const Publisher *publisher, const SourceFile *file, int64_t first)
+{
+    int level = map_depth(publisher->run.map_fan_out, extent_count_of(file->size_bytes));
+    while (level > 1 && !is_unwritten(publisher, file, level, first)) {
+        level--;
     }
-    return 0;
+    return level > 1 ? level : 0;
+}
+
+static void count_done(Publisher *publisher, const SourceFile *file, int64_t first, int64_t end)
+{
+    int64_t end_bytes = MIN(file->size_bytes, end * (int64_t)EXTENT_SIZE);
+    atomic_fetch_add(&publisher->run.done_bytes, end_bytes - first * (int64_t)EXTENT_SIZE);
 }
 
 static Status submit_node(Publisher *publisher, const SourceFile *file, int level, int64_t first,
                           int64_t *ret_end, Error *error)
 {
     PublishItem *item = NULL;
+    MapReader *map = &publisher->parent.map;
+    int64_t span = map_span(map->fan_out, level);
     int64_t extent_count = extent_count_of(file->size_bytes);
-    int64_t end = MIN(first + map_span(level), extent_count);
+    int64_t end = MIN(first + span, extent_count);
     RETURN_IF_ERROR(next_item(publisher, &item, error));
-    *item = (PublishItem){
-        .kind = ITEM_NODE, .file = file, .level = level, .first = first, .count = end - first};
-    RETURN_IF_ERROR(
-        map_reader_get(&publisher->parent.map, level, first / map_span(level), &item->ref, error));
+    *item = (PublishItem){.kind = ITEM_NODE,
+                          .file = file,
+                          .level = level,
+                          .first = first,
+                          .count = end - first,
+                          .nodes = {.count = 1}};
+    RETURN_IF_ERROR(map_reader_get(map, level, first / span, &item->nodes.refs[0], error));
     RETURN_IF_ERROR(
         parent_ancestors(&publisher->parent, extent_count, level, end, &item->ancestors, error));
-    int64_t end_bytes = MIN(file->size_bytes, end * (int64_t)EXTENT_SIZE);
-    atomic_fetch_add(&publisher->run.done_bytes, end_bytes - first * (int64_t)EXTENT_SIZE);
+    count_done(publisher, file, first, end);
     publish_workers_submit(publisher->workers);
     *ret_end = end;
     return STATUS_OK;
+}
+
+// What the parent has of the part.
+static Status find_parent_part(ParentWalk *parent, PublishItem *item, Error *error)
+{
+    if (!parent->has_map || item->first >= parent->map.extent_count) {
+        return STATUS_OK;
+    }
+    item->parent_level = MIN(parent->map.depth, 1);
+    if (item->parent_level == 1) {
+        return map_part_find(&parent->map, item->first, &item->parent, error);
+    }
+    item->parent = (MapPart){
+        .size_bytes = parent->map.size_bytes, .node_count = 1, .nodes = {parent->map.root}};
+    return STATUS_OK;
+}
+
+// Leaves out the nodes that are the parent's; false: that is all of them.
+static bool leave_out_unwritten(Publisher *publisher, PublishItem *item)
+{
+    size_t left_count = 0;
+    const int fan_out = publisher->run.map_fan_out;
+    for (size_t i = 0; i < item->nodes.count && item->level == 1; i++) {
+        int64_t first = item->first + (int64_t)i * fan_out;
+        if (is_unwritten(publisher, item->file, 1, first)) {
+            item->nodes.are_left_out[i] = true;
+            item->nodes.refs[i] = item->parent.nodes[i];
+            count_done(publisher, item->file, first,
+                       MIN(first + fan_out, item->first + item->count));
+            left_count++;
+        }
+    }
+    return left_count < item->nodes.count;
 }
 
 static Status submit_part(Publisher *publisher, const SourceFile *file, int64_t first,
                           int64_t *ret_end, Error *error)
 {
     PublishItem *item = NULL;
-    ParentWalk *parent = &publisher->parent;
     int64_t extent_count = extent_count_of(file->size_bytes);
-    int64_t end = MIN(first + NODE_REF_COUNT_MAX, extent_count);
+    int64_t end = MIN(first + MAP_PART_EXTENT_COUNT, extent_count);
     RETURN_IF_ERROR(next_item(publisher, &item, error));
     *item = (PublishItem){.kind = ITEM_PART,
                           .file = file,
                           .level = extent_count == 1 ? 0 : 1,
                           .first = first,
                           .count = end - first};
-    if (parent->has_map && first < parent->map.extent_count) {
-        item->parent_size_bytes = parent->map.size_bytes;
-        item->parent_level = MIN(parent->map.depth, 1);
-        RETURN_IF_ERROR(map_reader_get(&parent->map, item->parent_level,
-                                       item->parent_level == 0 ? 0 : first / NODE_REF_COUNT_MAX,
-                                       &item->parent, error));
+    item->nodes.count = (size_t)map_width(publisher->run.map_fan_out, item->count, 1);
+    RETURN_IF_ERROR(find_parent_part(&publisher->parent, item, error));
+    if (!leave_out_unwritten(publisher, item)) {
+        item->kind = ITEM_NODE;
     }
-    RETURN_IF_ERROR(
-        parent_ancestors(parent, extent_count, item->level, end, &item->ancestors, error));
+    RETURN_IF_ERROR(parent_ancestors(&publisher->parent, extent_count, item->level, end,
+                                     &item->ancestors, error));
     publish_workers_submit(publisher->workers);
     *ret_end = end;
     return STATUS_OK;
+}
+
+// The parent's node of level 2 will be looked into.
+typedef struct NodeWish {
+    const Publisher *publisher;
+    const SourceFile *file;
+} NodeWish;
+
+static bool needs_node(void *context, int level, int64_t position, const Ref *ref)
+{
+    const NodeWish *wish = context;
+    int64_t first = position * map_span(wish->publisher->run.map_fan_out, level);
+    (void)ref;
+    return first < extent_count_of(wish->file->size_bytes) &&
+           !is_unwritten(wish->publisher, wish->file, level, first);
 }
 
 static Status cut_file(Publisher *publisher, const SourceFile *file, Error *error)
@@ -297,9 +362,15 @@ static Status cut_file(Publisher *publisher, const SourceFile *file, Error *erro
     RETURN_IF_ERROR(parent_seek(parent, file->path, ENTRY_FILE, error));
     int64_t extent_count = extent_count_of(file->size_bytes);
     for (int64_t first = 0; first < extent_count;) {
+        const int64_t start = first;
         int level = unwritten_level(publisher, file, first);
         RETURN_IF_ERROR(level > 0 ? submit_node(publisher, file, level, first, &first, error)
                                   : submit_part(publisher, file, first, &first, error));
+        if (parent->has_map) {
+            NodeWish wish = {.publisher = publisher, .file = file};
+            map_reader_ask(&parent->map, 2, start / map_span(parent->map.fan_out, 2), needs_node,
+                           &wish);
+        }
     }
     PublishItem *item = NULL;
     RETURN_IF_ERROR(next_item(publisher, &item, error));
@@ -417,7 +488,7 @@ static Status start_threads(Publisher *publisher, Error *error)
     publisher->run.packs = publisher->packs;
     publisher->run.resume = publisher->resume;
     publisher->nodes = node_store_new(&publisher->scope, publisher->packs);
-    map_builder_init(&publisher->map, publisher->nodes);
+    map_builder_init(&publisher->map, publisher->nodes, publisher->run.map_fan_out);
     publisher->list = list_builder_new(publisher->nodes);
     return publish_workers_new(&publisher->run, (int)worker_count, &publisher->workers, error);
 }
@@ -448,6 +519,8 @@ static Status publisher_begin(Publisher *publisher, Error *error)
         RETURN_IF_ERROR(resume_table_load(&publisher->scope, options->resume_epoch_min,
                                           options->epoch, &publisher->resume, error));
     }
+    // A child's maps refer to its parent's nodes, so they have as many refs a node.
+    run->map_fan_out = options->parent == NULL ? MAP_FAN_OUT : options->parent->map_fan_out;
     RETURN_IF_ERROR(start_threads(publisher, error));
     return parent_open(publisher, error);
 }
@@ -487,7 +560,7 @@ Status repository_publish(Repository *repository, const DataKey *key, const Publ
     RETURN_IF_ERROR(publisher_begin(publisher, error));
     RETURN_IF_ERROR(report_progress(publisher, error));
     RETURN_IF_ERROR(cut_entries(publisher, error));
-    ManifestRoot root;
+    ManifestRoot root = {.map_fan_out = publisher->run.map_fan_out};
     RETURN_IF_ERROR(list_builder_finish(publisher->list, &root.level, &root.ref, error));
     Manifest manifest = options->manifest;
     fill_manifest(publisher, &manifest);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A worker makes a node of a file's map: reads, checks and compares its extents, compresses and
-// seals what is new. Workers share nothing but the pack that is being filled.
+// A worker makes the nodes of a part of a file's map: reads, checks and compares its extents,
+// compresses and seals what is new. Workers share nothing but the pack that is being filled.
 #include "repository/repository_publish_worker.h"
 
 #include "common/memory.h"
@@ -39,13 +39,13 @@ typedef struct Worker {
     Compressor *compressor;
     GcmKey *hasher;
     SourceReader *source;
-    uint8_t *plain;  // CHUNK_SIZE, aligned for direct reads
-    uint8_t *packed; // CHUNK_SIZE, after plain
-    uint8_t *node;   // MAP_NODE_SIZE_MAX
+    uint8_t *plain;      // CHUNK_SIZE, aligned for direct reads
+    uint8_t *packed;     // CHUNK_SIZE, after plain
+    uint8_t *nodes_data; // MAP_PART_DATA_SIZE
     // The part that is being worked on.
-    Ref parents[NODE_REF_COUNT_MAX];
+    Ref parents[MAP_PART_EXTENT_COUNT];
     int64_t parent_count;
-    Ref refs[NODE_REF_COUNT_MAX];
+    Ref refs[MAP_PART_EXTENT_COUNT];
 } Worker;
 
 // An extent of the chunk that is being worked on.
@@ -65,34 +65,22 @@ static Status load_parent(Worker *worker, const PublishItem *item, Error *error)
 {
     worker->parent_count = 0;
     memset(worker->parents, 0, sizeof(worker->parents));
-    if (item->parent_size_bytes == 0) {
+    if (item->parent.size_bytes == 0) {
         return STATUS_OK;
     }
-    int64_t left = extent_count_of(item->parent_size_bytes) - item->first;
-    worker->parent_count = MIN(MAX(left, 0), NODE_REF_COUNT_MAX);
-    if (item->parent.kind == BLOB_ZERO || worker->parent_count == 0) {
-        return STATUS_OK;
-    }
+    worker->parent_count = map_part_extent_count(&item->parent);
     if (item->parent_level == 0) {
-        worker->parents[0] = item->parent;
+        worker->parents[0] = item->parent.nodes[0];
         return STATUS_OK;
     }
-    NodeHeader header;
-    RETURN_IF_ERROR(
-        node_read(worker->opener, &item->parent, MAP_NODE_SIZE_MAX, worker->node, &header, error));
-    if (header.type != NODE_MAP || header.level != 1 ||
-        (int64_t)header.count != worker->parent_count) {
-        return node_is_damaged(&item->parent, "does not fit its file", error);
-    }
-    for (size_t i = 0; i < header.count; i++) {
-        Ref *ref = &worker->parents[i];
-        RETURN_IF_ERROR(node_ref(&item->parent, worker->node, i, ref, error));
-        size_t size = extent_size_at(item->parent_size_bytes, item->first + (int64_t)i);
-        if (ref->kind != BLOB_ZERO && (ref->kind != BLOB_EXTENT || ref->plain_size != size)) {
-            return node_is_damaged(&item->parent, "has an entry that does not fit its file", error);
+    MapPart part = item->parent;
+    for (size_t i = 0; i < part.node_count; i++) {
+        if (item->nodes.are_left_out[i]) {
+            part.nodes[i] = (Ref){0};
         }
     }
-    return STATUS_OK;
+    return map_part_read(worker->opener, worker->run->map_fan_out, &part, worker->nodes_data,
+                         worker->parents, error);
 }
 
 static int64_t parent_data_bytes(const Worker *worker, const PublishItem *item)
@@ -100,7 +88,7 @@ static int64_t parent_data_bytes(const Worker *worker, const PublishItem *item)
     int64_t bytes = 0;
     for (int64_t i = 0; i < worker->parent_count; i++) {
         if (worker->parents[i].kind != BLOB_ZERO) {
-            bytes += (int64_t)extent_size_at(item->parent_size_bytes, item->first + i);
+            bytes += (int64_t)extent_size_at(item->parent.size_bytes, item->first + i);
         }
     }
     return bytes;
@@ -114,7 +102,7 @@ static bool is_unwritten(const Worker *worker, const PublishItem *item, int64_t 
     const SourceFile *file = item->file;
     size_t size = extent_size_at(file->size_bytes, position);
     return file->is_written != NULL && position - item->first < worker->parent_count &&
-           extent_size_at(item->parent_size_bytes, position) == size &&
+           extent_size_at(item->parent.size_bytes, position) == size &&
            !file->is_written(file->written_context, position * (int64_t)EXTENT_SIZE, (int64_t)size);
 }
 
@@ -261,34 +249,44 @@ static void count_done(Worker *worker, int64_t bytes)
     pthread_mutex_unlock(&worker->workers->mutex);
 }
 
+// One chunk of the part, and what it adds up to.
+static Status do_chunk_of(Worker *worker, PublishItem *item, int64_t first, Error *error)
+{
+    int64_t left = item->first + item->count - first;
+    Chunk chunk = {.first = first, .count = (size_t)MIN(left, CHUNK_EXTENT_COUNT)};
+    int64_t done_bytes = 0;
+    RETURN_IF_ERROR(do_chunk(worker, item, &chunk, error));
+    for (size_t i = 0; i < chunk.count; i++) {
+        int64_t position = first + (int64_t)i;
+        int64_t size = (int64_t)extent_size_at(item->file->size_bytes, position);
+        done_bytes += size;
+        item->data_bytes += worker->refs[position - item->first].kind == BLOB_ZERO ? 0 : size;
+    }
+    count_done(worker, done_bytes);
+    return STATUS_OK;
+}
+
 static Status do_part(Worker *worker, PublishItem *item, Error *error)
 {
+    const int fan_out = worker->run->map_fan_out;
     RETURN_IF_ERROR(load_parent(worker, item, error));
     item->parent_data_bytes = parent_data_bytes(worker, item);
-    int64_t end = item->first + item->count;
-    for (int64_t first = item->first; first < end; first += CHUNK_EXTENT_COUNT) {
+    for (int64_t done = 0; done < item->count; done += CHUNK_EXTENT_COUNT) {
         if (atomic_load(&worker->run->is_stopping)) {
             return error_set(error, REASON_CANCELED, "publishing was stopped");
         }
-        Chunk chunk = {.first = first, .count = (size_t)MIN(end - first, CHUNK_EXTENT_COUNT)};
-        RETURN_IF_ERROR(do_chunk(worker, item, &chunk, error));
-        int64_t done_bytes = 0;
-        for (size_t i = 0; i < chunk.count; i++) {
-            int64_t position = first + (int64_t)i;
-            int64_t size = (int64_t)extent_size_at(item->file->size_bytes, position);
-            done_bytes += size;
-            item->data_bytes += worker->refs[position - item->first].kind == BLOB_ZERO ? 0 : size;
+        if (!item->nodes.are_left_out[done / fan_out]) {
+            RETURN_IF_ERROR(do_chunk_of(worker, item, item->first + done, error));
         }
-        count_done(worker, done_bytes);
     }
     if (item->level == 0) {
-        item->ref = worker->refs[0];
+        item->nodes.refs[0] = worker->refs[0];
         return STATUS_OK;
     }
-    const Ref none = {0};
-    return node_store_put_extents(worker->nodes, worker->refs, (size_t)item->count,
-                                  item->parent_level == 1 ? &item->parent : &none, worker->node,
-                                  &item->ref, error);
+    static const Ref none[MAP_PART_NODE_COUNT_MAX] = {0};
+    return node_store_put_part(worker->nodes, fan_out, worker->refs, (size_t)item->count,
+                               item->parent_level == 1 ? item->parent.nodes : none,
+                               worker->nodes_data, &item->nodes, error);
 }
 
 static void worker_init(Worker *worker, PublishWorkers *workers)
@@ -303,7 +301,7 @@ static void worker_init(Worker *worker, PublishWorkers *workers)
     worker->source = source_reader_new(run->directory_fd);
     worker->plain = mem_alloc_aligned(DIRECT_ALIGNMENT, 2 * CHUNK_SIZE); // a huge page
     worker->packed = worker->plain + CHUNK_SIZE;
-    worker->node = mem_alloc(MAP_NODE_SIZE_MAX);
+    worker->nodes_data = mem_alloc(MAP_PART_DATA_SIZE);
 }
 
 static void worker_done(Worker *worker)
@@ -315,7 +313,7 @@ static void worker_done(Worker *worker)
     gcm_key_free(worker->hasher);
     source_reader_free(worker->source);
     mem_free(worker->plain);
-    mem_free(worker->node);
+    mem_free(worker->nodes_data);
 }
 
 // With the mutex held. Items that need no worker are finished from the start.

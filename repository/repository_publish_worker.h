@@ -7,8 +7,8 @@
 #include "repository/repository_resume.h"
 
 typedef enum PublishItemKind {
-    ITEM_PART, // extents that one node of level 1 names, or a file's only extent: for a worker
-    ITEM_NODE, // a node of the parent that is ours
+    ITEM_PART, // of a file's map, or a file's only extent: for a worker
+    ITEM_NODE, // nodes of the parent that are ours
     ITEM_END,  // the end of an entry
 } PublishItemKind;
 
@@ -16,14 +16,13 @@ typedef struct PublishItem {
     PublishItemKind kind;
     const SourceFile *file; // but of a directory
     // ITEM_PART, ITEM_NODE
-    int level;             // of ref
+    int level;             // of the nodes
     int64_t first, count;  // extents
-    Ref ref;               // ITEM_PART: what comes out
+    PartNodes nodes;       // ITEM_PART: what comes out; left out is what is the parent's
     ParentNodes ancestors; // the parent's nodes above `level` that end where this ends
-    // ITEM_PART: what the parent has there, its node of level 1 or its file's only extent.
+    // ITEM_PART: what the parent has there, its nodes of level 1 or its file's only extent.
     int parent_level;
-    Ref parent;
-    int64_t parent_size_bytes;             // of its file; 0: it has none
+    MapPart parent;                        // size_bytes 0: it has none
     int64_t data_bytes, parent_data_bytes; // come out: not zeros, ours and the parent's
     // ITEM_END
     const char *directory_path; // NULL: a file
@@ -40,6 +39,7 @@ typedef struct PublishRun {
     PackWriter *packs;
     const ResumeTable *resume;
     int directory_fd;
+    int map_fan_out;
     atomic_bool is_stopping; // something failed
     atomic_llong done_bytes, new_bytes, read_bytes, unrecorded_bytes, resumed_bytes;
 } PublishRun;

@@ -21,7 +21,7 @@ struct Reach {
     const ShardScope *scope;
     char manifest_id[MANIFEST_ID_SIZE];
     BlobOpener *opener;
-    MapReader map;
+    MapReader map; // with the fan-out of the manifest's
 };
 
 Reach *reach_new(void (*on_damage)(void *context, const char *object, const Error *problem),
@@ -206,15 +206,18 @@ static Status tolerate(Reach *reach, Status status, ReachedPack *pack, Error *er
     return STATUS_OK;
 }
 
-static bool is_new_node(void *context, const Ref *ref)
+static bool is_new_node(void *context, int level, int64_t position, const Ref *ref)
 {
     const Reach *reach = context;
+    (void)level;
+    (void)position;
     return !node_set_has(&reach->nodes, ref);
 }
 
 static bool has_new_root(void *context, const ListEntry *entry)
 {
-    return is_new_node(context, &entry->root);
+    const Reach *reach = context;
+    return !node_set_has(&reach->nodes, &entry->root);
 }
 
 static Status walk_map(Reach *reach, int level, int64_t position, Error *error)
@@ -229,9 +232,10 @@ static Status walk_map(Reach *reach, int level, int64_t position, Error *error)
     if (level == 0 || !node_set_add(&reach->nodes, &ref)) {
         return STATUS_OK;
     }
-    int64_t width = map_width(reach->map.extent_count, level - 1);
-    int64_t end = MIN(width, (position + 1) * NODE_REF_COUNT_MAX);
-    for (int64_t child = position * NODE_REF_COUNT_MAX; child < end; child++) {
+    const int fan_out = reach->map.fan_out;
+    int64_t width = map_width(fan_out, reach->map.extent_count, level - 1);
+    int64_t end = MIN(width, (position + 1) * fan_out);
+    for (int64_t child = position * fan_out; child < end; child++) {
         Status status = walk_map(reach, level - 1, child, error);
         if (status != STATUS_OK) {
             // Whatever fails here is this node: a child's own damage was tolerated below.
@@ -247,12 +251,13 @@ static Status walk_leaf(Reach *reach, const Ref *ref, const uint8_t *data, size_
     CLEANUP_FREE ListEntry *entry = mem_alloc(sizeof(*entry));
     CLEANUP_FREE LeafAhead *ahead = mem_alloc(sizeof(*ahead));
     ahead->depth_min = 1;
+    ahead->map_fan_out = reach->map.fan_out;
     ahead->is_wanted = has_new_root;
     ahead->context = reach;
     size_t offset = NODE_HEADER_SIZE;
     for (size_t i = 0; i < count; i++) {
         leaf_ahead(ahead, reach->opener, data, ref->plain_size, count, i);
-        if (!list_entry_decode(data, ref->plain_size, &offset, entry)) {
+        if (!list_entry_decode(reach->map.fan_out, data, ref->plain_size, &offset, entry)) {
             return node_is_damaged(ref, "has an impossible entry", error);
         }
         if (entry->kind == ENTRY_FILE && entry->root.kind != BLOB_ZERO) {
@@ -272,7 +277,7 @@ static void ask_leaves(Reach *reach, const uint8_t *data, size_t count, size_t p
         Ref leaf;
         if (ref_decode(data + NODE_HEADER_SIZE + *asked * REF_SIZE, &leaf) &&
             !node_set_has(&reach->nodes, &leaf)) {
-            blob_ask(reach->opener, AHEAD_LEAVES, &leaf);
+            blob_ask(reach->opener, AHEAD_LEAVES, &leaf, 1);
         }
     }
 }
@@ -281,7 +286,7 @@ static Status walk_list(Reach *reach, const Ref *ref, int level, Error *error);
 
 static Status walk_list_node(Reach *reach, const Ref *ref, int level, Error *error)
 {
-    size_t size_max = level == 0 ? LIST_LEAF_SIZE_MAX : MAP_NODE_SIZE_MAX;
+    size_t size_max = level == 0 ? LIST_LEAF_SIZE_MAX : LIST_INDEX_SIZE_MAX;
     if (ref->plain_size > size_max) {
         return node_is_damaged(ref, "is too large", error);
     }
@@ -326,7 +331,7 @@ Status reach_add(Reach *reach, const ShardScope *scope, const Manifest *manifest
     blob_opener_read_ahead(opener);
     reach_begin(reach, scope, manifest->id);
     reach->opener = opener;
-    map_reader_init(&reach->map, opener);
+    map_reader_init(&reach->map, opener, root.map_fan_out);
     Status status = walk_list(reach, &root.ref, root.level, error);
     map_reader_done(&reach->map);
     reach->opener = NULL;

@@ -31,11 +31,27 @@ Status node_read(BlobOpener *opener, const Ref *ref, size_t size_max, uint8_t *d
 
 Status node_ref(const Ref *node, const uint8_t *data, size_t position, Ref *ret_ref, Error *error)
 {
-    assert(position < NODE_REF_COUNT_MAX);
+    assert(NODE_HEADER_SIZE + (position + 1) * REF_SIZE <= node->plain_size);
     if (!ref_decode(data + NODE_HEADER_SIZE + position * REF_SIZE, ret_ref)) {
         return node_is_damaged(node, "has an impossible entry", error);
     }
     return STATUS_OK;
+}
+
+Status map_node_check_ref(const Ref *ref, int64_t ref_count, Error *error)
+{
+    return ref->kind == BLOB_NODE && ref->plain_size == map_node_size(ref_count)
+               ? STATUS_OK
+               : node_is_damaged(ref, "does not fit its file", error);
+}
+
+Status map_node_check(const Ref *ref, const uint8_t *data, int level, Error *error)
+{
+    NodeHeader header;
+    return node_header_decode(data, ref->plain_size, &header) && header.type == NODE_MAP &&
+                   header.level == level
+               ? STATUS_OK
+               : node_is_damaged(ref, "does not fit its file", error);
 }
 
 // --- file list --------------------------------------------------------------------------------
@@ -49,14 +65,14 @@ void leaf_ahead(LeafAhead *ahead, BlobOpener *opener, const uint8_t *data, size_
            (ahead->next < position + AHEAD_STEP || blob_may_ask(opener, AHEAD_ROOTS))) {
         size_t *offset = &ahead->offset;
         *offset = ahead->next == 0 ? NODE_HEADER_SIZE : *offset;
-        if (!list_entry_decode(data, size, offset, &ahead->entry)) {
+        if (!list_entry_decode(ahead->map_fan_out, data, size, offset, &ahead->entry)) {
             ahead->next = count; // the walk itself says so, when it comes to it
             return;
         }
         ahead->next++;
         if (ahead->entry.kind == ENTRY_FILE && ahead->entry.depth >= ahead->depth_min &&
             (ahead->is_wanted == NULL || ahead->is_wanted(ahead->context, &ahead->entry))) {
-            blob_ask(opener, AHEAD_ROOTS, &ahead->entry.root);
+            blob_ask(opener, AHEAD_ROOTS, &ahead->entry.root, 1);
         }
     }
 }
@@ -73,8 +89,7 @@ struct ListReader {
     BlobOpener *opener;
     void (*on_node)(void *context, int level, const Ref *ref);
     void *context;
-    Ref root;
-    int root_level;
+    ManifestRoot root;
     bool is_started;
     ListLevel levels[LIST_LEVEL_MAX + 1];
     LeafAhead ahead;
@@ -82,19 +97,19 @@ struct ListReader {
     ListEntry entry;
 };
 
-ListReader *list_reader_new(BlobOpener *opener, const Ref *root, int level,
+ListReader *list_reader_new(BlobOpener *opener, const ManifestRoot *root,
                             void (*on_node)(void *context, int level, const Ref *ref),
                             void *context)
 {
-    assert(level >= 0 && level <= LIST_LEVEL_MAX);
+    assert(root->level >= 0 && root->level <= LIST_LEVEL_MAX);
     ListReader *reader = mem_alloc(sizeof(*reader));
     reader->opener = opener;
     reader->root = *root;
-    reader->root_level = level;
+    reader->ahead.map_fan_out = root->map_fan_out;
     reader->on_node = on_node;
     reader->context = context;
-    for (int i = 0; i <= level; i++) {
-        reader->levels[i].data = mem_alloc(i == 0 ? LIST_LEAF_SIZE_MAX : MAP_NODE_SIZE_MAX);
+    for (int i = 0; i <= root->level; i++) {
+        reader->levels[i].data = mem_alloc(i == 0 ? LIST_LEAF_SIZE_MAX : LIST_INDEX_SIZE_MAX);
     }
     return reader;
 }
@@ -129,7 +144,7 @@ static Status list_enter(ListReader *reader, int level, const Ref *ref, Error *e
     ListLevel *here = &reader->levels[level];
     NodeHeader header;
     RETURN_IF_ERROR(node_read(reader->opener, ref,
-                              level == 0 ? LIST_LEAF_SIZE_MAX : MAP_NODE_SIZE_MAX, here->data,
+                              level == 0 ? LIST_LEAF_SIZE_MAX : LIST_INDEX_SIZE_MAX, here->data,
                               &header, error));
     if (header.level != level || header.type != (level == 0 ? NODE_LIST_LEAF : NODE_LIST_INDEX)) {
         return node_is_damaged(ref, "is not of the file list's level", error);
@@ -154,7 +169,7 @@ static void ask_leaves(ListReader *reader)
     for (; here->asked < MIN(here->count, here->next + AHEAD_STEP); here->asked++) {
         Ref leaf;
         if (ref_decode(here->data + NODE_HEADER_SIZE + here->asked * REF_SIZE, &leaf)) {
-            blob_ask(reader->opener, AHEAD_LEAVES, &leaf);
+            blob_ask(reader->opener, AHEAD_LEAVES, &leaf, 1);
         }
     }
 }
@@ -164,13 +179,13 @@ static Status list_find_leaf(ListReader *reader, bool *ret_is_end, Error *error)
 {
     if (!reader->is_started) {
         reader->is_started = true;
-        RETURN_IF_ERROR(list_enter(reader, reader->root_level, &reader->root, error));
-        for (int i = 0; i < reader->root_level; i++) {
+        RETURN_IF_ERROR(list_enter(reader, reader->root.level, &reader->root.ref, error));
+        for (int i = 0; i < reader->root.level; i++) {
             reader->levels[i].count = reader->levels[i].next = 0;
         }
     }
     int level = 0;
-    while (level <= reader->root_level &&
+    while (level <= reader->root.level &&
            reader->levels[level].next == reader->levels[level].count) {
         const ListLevel *leaf = &reader->levels[0];
         if (level == 0 && leaf->ref.kind == BLOB_NODE && leaf->offset != leaf->ref.plain_size) {
@@ -178,7 +193,7 @@ static Status list_find_leaf(ListReader *reader, bool *ret_is_end, Error *error)
         }
         level++;
     }
-    *ret_is_end = level > reader->root_level;
+    *ret_is_end = level > reader->root.level;
     for (; !*ret_is_end && level > 0; level--) {
         ListLevel *here = &reader->levels[level];
         Ref child;
@@ -205,7 +220,8 @@ Status list_reader_next(ListReader *reader, const ListEntry **ret_entry, Error *
     ListLevel *leaf = &reader->levels[0];
     leaf_ahead(&reader->ahead, reader->opener, leaf->data, leaf->ref.plain_size, leaf->count,
                leaf->next);
-    if (!list_entry_decode(leaf->data, leaf->ref.plain_size, &leaf->offset, &reader->entry)) {
+    if (!list_entry_decode(reader->root.map_fan_out, leaf->data, leaf->ref.plain_size,
+                           &leaf->offset, &reader->entry)) {
         return node_is_damaged(&leaf->ref, "has an impossible entry", error);
     }
     leaf->next++;
@@ -219,9 +235,9 @@ Status list_reader_next(ListReader *reader, const ListEntry **ret_entry, Error *
 
 // --- map --------------------------------------------------------------------------------------
 
-void map_reader_init(MapReader *reader, BlobOpener *opener)
+void map_reader_init(MapReader *reader, BlobOpener *opener, int fan_out)
 {
-    *reader = (MapReader){.opener = opener};
+    *reader = (MapReader){.opener = opener, .fan_out = fan_out};
 }
 
 void map_reader_done(MapReader *reader)
@@ -230,6 +246,8 @@ void map_reader_done(MapReader *reader)
         mem_free(reader->levels[level].data);
         reader->levels[level].data = NULL;
     }
+    mem_free(reader->next.data);
+    reader->next.data = NULL;
 }
 
 void map_reader_open(MapReader *reader, const ListEntry *entry)
@@ -242,6 +260,7 @@ void map_reader_open(MapReader *reader, const ListEntry *entry)
     for (int level = 0; level <= MAP_LEVEL_MAX; level++) {
         reader->levels[level].position = -1;
     }
+    reader->next.position = reader->next_tried = -1;
 }
 
 size_t extent_size_at(int64_t size_bytes, int64_t position)
@@ -251,48 +270,58 @@ size_t extent_size_at(int64_t size_bytes, int64_t position)
     return left < (int64_t)EXTENT_SIZE ? (size_t)left : EXTENT_SIZE;
 }
 
+static Status map_node_read(const MapReader *reader, int level, int64_t position, const Ref *ref,
+                            MapNode *node, Error *error)
+{
+    if (node->data == NULL) {
+        node->data = mem_alloc(map_node_size(reader->fan_out));
+    }
+    node->position = -1;
+    int64_t width = map_width(reader->fan_out, reader->extent_count, level - 1);
+    int64_t expected = MIN(width - position * reader->fan_out, (int64_t)reader->fan_out);
+    RETURN_IF_ERROR(map_node_check_ref(ref, expected, error));
+    RETURN_IF_ERROR(blob_read(reader->opener, ref, node->data, error));
+    RETURN_IF_ERROR(map_node_check(ref, node->data, level, error));
+    node->position = position;
+    node->asked = 0;
+    node->ref = *ref;
+    return STATUS_OK;
+}
+
 // Makes levels[level] hold node `position`, which `ref` names.
 static Status map_load(MapReader *reader, int level, int64_t position, const Ref *ref, Error *error)
 {
-    if (reader->levels[level].data == NULL) {
-        reader->levels[level].data = mem_alloc(MAP_NODE_SIZE_MAX);
+    if (level == 2 && reader->next.position == position) {
+        MapNode previous = reader->levels[2];
+        reader->levels[2] = reader->next;
+        reader->next = previous;
+        reader->next.position = -1;
+        return STATUS_OK;
     }
-    reader->levels[level].position = -1;
-    NodeHeader header;
-    RETURN_IF_ERROR(node_read(reader->opener, ref, MAP_NODE_SIZE_MAX, reader->levels[level].data,
-                              &header, error));
-    int64_t width = map_width(reader->extent_count, level - 1);
-    int64_t expected = MIN(width - position * NODE_REF_COUNT_MAX, (int64_t)NODE_REF_COUNT_MAX);
-    if (header.type != NODE_MAP || header.level != level || (int64_t)header.count != expected) {
-        return node_is_damaged(ref, "does not fit its file", error);
-    }
-    reader->levels[level].position = position;
-    reader->levels[level].asked = 0;
-    reader->levels[level].ref = *ref;
-    return STATUS_OK;
+    return map_node_read(reader, level, position, ref, &reader->levels[level], error);
 }
 
 Status map_reader_get(MapReader *reader, int level, int64_t position, Ref *ret_ref, Error *error)
 {
     assert(level >= 0 && level <= reader->depth);
-    assert(position >= 0 && position < map_width(reader->extent_count, level));
+    assert(position >= 0 && position < map_width(reader->fan_out, reader->extent_count, level));
     Ref ref = reader->root;
     // From the root down, through the node at each level that covers the position.
     for (int above = reader->depth; above > level && ref.kind != BLOB_ZERO; above--) {
         int64_t parent = position;
         for (int i = level; i < above; i++) {
-            parent /= NODE_REF_COUNT_MAX;
+            parent /= reader->fan_out;
         }
         if (reader->levels[above].position != parent) {
             RETURN_IF_ERROR(map_load(reader, above, parent, &ref, error));
         }
         int64_t child = position;
         for (int i = level; i < above - 1; i++) {
-            child /= NODE_REF_COUNT_MAX;
+            child /= reader->fan_out;
         }
         const Ref *node = &reader->levels[above].ref;
         RETURN_IF_ERROR(node_ref(node, reader->levels[above].data,
-                                 (size_t)(child % NODE_REF_COUNT_MAX), &ref, error));
+                                 (size_t)(child % reader->fan_out), &ref, error));
         BlobKind expected = above == 1 ? BLOB_EXTENT : BLOB_NODE;
         if (ref.kind != BLOB_ZERO &&
             (ref.kind != expected ||
@@ -304,24 +333,71 @@ Status map_reader_get(MapReader *reader, int level, int64_t position, Ref *ret_r
     return STATUS_OK;
 }
 
-void map_reader_ask(MapReader *reader, int level, int64_t position,
-                    bool (*is_wanted)(void *context, const Ref *ref), void *context)
+// The first node after those below `parent`, a node of the level above.
+static int64_t end_below(const MapReader *reader, int level, const MapNode *parent)
 {
-    const int64_t first = position / NODE_REF_COUNT_MAX * NODE_REF_COUNT_MAX;
-    if (level < 1 || level >= reader->depth ||
-        reader->levels[level + 1].position != position / NODE_REF_COUNT_MAX) {
+    return MIN((parent->position + 1) * reader->fan_out,
+               map_width(reader->fan_out, reader->extent_count, level));
+}
+
+static bool decode_below(const MapReader *reader, const MapNode *parent, int64_t position,
+                         Ref *ret_ref)
+{
+    size_t index = (size_t)(position % reader->fan_out);
+    return ref_decode(parent->data + NODE_HEADER_SIZE + index * REF_SIZE, ret_ref);
+}
+
+// Asks for nodes after `position`, many at a time: what lies close together is fetched with one
+// read.
+static void ask_below(const MapReader *reader, MapNode *parent, int level, int64_t position,
+                      MapNodeIsWanted is_wanted, void *context)
+{
+    Ref refs[AHEAD_NODE_STEP];
+    size_t count = 0;
+    parent->asked = MAX(parent->asked, position + 1);
+    if (parent->asked > position + AHEAD_NODE_STEP / 2) {
         return;
     }
-    int64_t *asked = &reader->levels[level + 1].asked;
-    int64_t end = MIN(MIN(first + NODE_REF_COUNT_MAX, map_width(reader->extent_count, level)),
-                      position + AHEAD_STEP);
-    for (*asked = MAX(*asked, position + 1); *asked < end; (*asked)++) {
-        Ref ref;
-        if (ref_decode(reader->levels[level + 1].data + NODE_HEADER_SIZE +
-                           (size_t)(*asked - first) * REF_SIZE,
-                       &ref) &&
-            is_wanted(context, &ref)) {
-            blob_ask(reader->opener, AHEAD_NODES, &ref);
+    int64_t end = MIN(end_below(reader, level, parent), position + 1 + AHEAD_NODE_STEP);
+    for (; parent->asked < end; parent->asked++) {
+        if (decode_below(reader, parent, parent->asked, &refs[count]) &&
+            (is_wanted == NULL || is_wanted(context, level, parent->asked, &refs[count]))) {
+            count++;
         }
+    }
+    blob_ask(reader->opener, level == 1 ? AHEAD_NODES : AHEAD_UPPER_NODES, refs, count);
+}
+
+// Once all nodes below one of level 2 are asked for: those below the next.
+static void ask_below_next(MapReader *reader, MapNodeIsWanted is_wanted, void *context)
+{
+    Ref ref;
+    Error error = {0}; // the walk itself says so, when it comes to it
+    const MapNode *above = &reader->levels[3];
+    int64_t position = reader->levels[2].position + 1;
+    if (reader->next_tried == position || reader->depth < 3 ||
+        reader->levels[2].asked < end_below(reader, 1, &reader->levels[2]) ||
+        position >= map_width(reader->fan_out, reader->extent_count, 2) ||
+        above->position != position / reader->fan_out) {
+        return;
+    }
+    reader->next_tried = position;
+    if (decode_below(reader, above, position, &ref) && ref.kind == BLOB_NODE &&
+        (is_wanted == NULL || is_wanted(context, 2, position, &ref)) &&
+        map_node_read(reader, 2, position, &ref, &reader->next, &error) == STATUS_OK) {
+        ask_below(reader, &reader->next, 1, position * reader->fan_out - 1, is_wanted, context);
+    }
+}
+
+void map_reader_ask(MapReader *reader, int level, int64_t position, MapNodeIsWanted is_wanted,
+                    void *context)
+{
+    if (level < 1 || level > 2 || level >= reader->depth ||
+        reader->levels[level + 1].position != position / reader->fan_out) {
+        return;
+    }
+    ask_below(reader, &reader->levels[level + 1], level, position, is_wanted, context);
+    if (level == 1) {
+        ask_below_next(reader, is_wanted, context);
     }
 }

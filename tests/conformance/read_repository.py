@@ -130,11 +130,12 @@ class Repository:
 
 
 class Shard:
-    def __init__(self, repository, database_id, shard_id, data_key):
+    def __init__(self, repository, database_id, shard_id, data_key, fan_out):
         self.repository, self.database_id, self.shard_id, self.data_key = repository, database_id, shard_id, data_key
         self.hash_keys = [
             hkdf(data_key, f"holdfast/1/{kind}-hash\n{repository.id}\n{shard_id}") for kind in ("extent", "node")
         ]
+        self.fan_out = fan_out
         self.packs = {}
 
     def pack(self, name):
@@ -241,8 +242,10 @@ class Shard:
             file.seek(first_extent * EXTENT_SIZE)
             return file.write(self.blob(ref))
         written = 0
-        for i, child in enumerate(self.children(ref, 1, depth)):
-            written += self.write_map(file, child, depth - 1, first_extent + i * 512 ** (depth - 1))
+        children = self.children(ref, 1, depth)
+        require(len(children) <= self.fan_out, "a map node's count")
+        for i, child in enumerate(children):
+            written += self.write_map(file, child, depth - 1, first_extent + i * self.fan_out ** (depth - 1))
         return written
 
     def restore(self, manifest, target):
@@ -277,8 +280,10 @@ def main():
         manifest, found_id, data_key, digest = repository.document(key, b"HFMANIF1")
         require(found_id == database_id and digest == shard["manifest_digest"], "a manifest's place")
         require(manifest["extent_size"] == EXTENT_SIZE, "the extent size")
+        fan_out = manifest.get("map_fan_out", 512)
+        require(fan_out in (64, 512), "the fan-out of maps")
         target = os.path.join(sys.argv[3], shard["shard_id"])
-        Shard(repository, database_id, shard["shard_id"], data_key).restore(manifest, target)
+        Shard(repository, database_id, shard["shard_id"], data_key, fan_out).restore(manifest, target)
 
 
 main()

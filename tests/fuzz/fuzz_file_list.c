@@ -35,37 +35,37 @@ static void write_node(const FuzzRepository *fuzz, const char *object, const uin
 }
 
 // The first and the last extent, and what is above them.
-static void read_map(BlobOpener *opener, const ListEntry *entry)
+static void read_map(BlobOpener *opener, int fan_out, const ListEntry *entry)
 {
     MapReader reader;
-    map_reader_init(&reader, opener);
+    map_reader_init(&reader, opener, fan_out);
     map_reader_open(&reader, entry);
     for (int level = reader.depth; level >= 0 && reader.extent_count > 0; level--) {
         Error error = {0};
         Ref ref;
-        int64_t last = map_width(reader.extent_count, level) - 1;
+        int64_t last = map_width(fan_out, reader.extent_count, level) - 1;
         (void)map_reader_get(&reader, level, 0, &ref, &error);
         (void)map_reader_get(&reader, level, last, &ref, &error);
     }
     map_reader_done(&reader);
 }
 
-static void walk(const FuzzRepository *fuzz, const Ref *root, int level)
+static void walk(const FuzzRepository *fuzz, const ManifestRoot *root)
 {
     Error error = {0};
     char previous[LIST_PATH_SIZE_MAX + 1] = "";
     CLEANUP(blob_opener_freep) BlobOpener *opener = blob_opener_new(&fuzz->scope);
     CLEANUP(list_reader_freep)
-    ListReader *reader = list_reader_new(opener, root, level, NULL, NULL);
+    ListReader *reader = list_reader_new(opener, root, NULL, NULL);
     const ListEntry *entry = NULL;
-    CLEANUP_FREE uint8_t *plain = mem_alloc(root->plain_size);
-    Status status = blob_read(opener, root, plain, &error);
+    CLEANUP_FREE uint8_t *plain = mem_alloc(root->ref.plain_size);
+    Status status = blob_read(opener, &root->ref, plain, &error);
     assert(status == STATUS_OK); // or nothing would be tested
     while (list_reader_next(reader, &entry, &error) == STATUS_OK && entry != NULL) {
         assert(strcmp(previous, entry->path) < 0);
         memcpy(previous, entry->path, strlen(entry->path) + 1);
         if (entry->kind == ENTRY_FILE) {
-            read_map(opener, entry);
+            read_map(opener, root->map_fan_out, entry);
         }
     }
 }
@@ -77,9 +77,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     const FuzzRepository *fuzz = fuzz_repository();
     char object[OBJECT_KEY_SIZE];
-    Ref root;
+    ManifestRoot root = {.level = data[0] == NODE_LIST_INDEX ? 1 : 0};
     pack_object_key(FUZZ_SHARD_ID, &fuzz->pack, object);
-    write_node(fuzz, object, data, size, &root);
-    walk(fuzz, &root, data[0] == NODE_LIST_INDEX ? 1 : 0);
+    write_node(fuzz, object, data, size, &root.ref);
+    root.map_fan_out = MAP_FAN_OUT;
+    walk(fuzz, &root);
+    root.map_fan_out = MAP_FAN_OUT_MAX;
+    walk(fuzz, &root);
     return 0;
 }

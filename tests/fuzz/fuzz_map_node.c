@@ -19,14 +19,14 @@ static void read_ref(const uint8_t *data)
     }
 }
 
-static void read_entries(const uint8_t *data, size_t size)
+static void read_entries(int map_fan_out, const uint8_t *data, size_t size)
 {
     CLEANUP(buffer_done) Buffer again = {0};
     CLEANUP_FREE ListEntry *entry = mem_alloc(sizeof(*entry));
     buffer_init(&again, LIST_ENTRY_SIZE_MAX);
     for (size_t offset = 0; offset < size;) {
         size_t begin = offset;
-        if (!list_entry_decode(data, size, &offset, entry)) {
+        if (!list_entry_decode(map_fan_out, data, size, &offset, entry)) {
             return;
         }
         assert(offset > begin && offset <= size);
@@ -46,9 +46,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     const uint8_t *rest = data + NODE_HEADER_SIZE;
     size_t rest_size = size - NODE_HEADER_SIZE;
     if (header.type == NODE_LIST_LEAF) {
-        read_entries(rest, rest_size);
+        read_entries(MAP_FAN_OUT, rest, rest_size);
+        read_entries(MAP_FAN_OUT_MAX, rest, rest_size);
     } else {
-        assert(header.count <= NODE_REF_COUNT_MAX);
+        assert(header.count <= MAX(MAP_FAN_OUT_MAX, LIST_COUNT_MAX));
         for (size_t i = 0; i < header.count; i++) {
             assert((i + 1) * REF_SIZE <= rest_size);
             read_ref(rest + i * REF_SIZE);

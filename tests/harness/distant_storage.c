@@ -48,8 +48,8 @@ static void wait_at_gate(DistantStorage *distant, const char *key)
     clock_gettime(CLOCK_REALTIME, &until);
     until.tv_sec += GIVE_UP_SECONDS;
     pthread_mutex_lock(&distant->mutex);
-    if (distant->count > 0 && strstr(key, distant->part) != NULL &&
-        distant->read_count++ >= distant->first) {
+    if (strstr(key, distant->part) != NULL && distant->read_count++ >= distant->first &&
+        distant->count > 0) {
         distant->waiting_count++;
         if (distant->waiting_count == distant->count && !distant->has_given_up) {
             distant->is_open = true;
@@ -194,6 +194,15 @@ void distant_storage_gate(Storage *storage, const char *part, int first, int cou
     distant->read_count = distant->waiting_count = 0;
     distant->is_open = distant->has_given_up = false;
     pthread_mutex_unlock(&distant->mutex);
+}
+
+int distant_storage_read_count(Storage *storage)
+{
+    DistantStorage *distant = (DistantStorage *)storage;
+    pthread_mutex_lock(&distant->mutex);
+    int count = distant->read_count;
+    pthread_mutex_unlock(&distant->mutex);
+    return count;
 }
 
 bool distant_storage_was_opened(Storage *storage)

@@ -9,5 +9,7 @@ Storage *distant_storage_new(Storage *inner, int latency_ms); // takes ownership
 // From the read number `first` (0: the next) of objects whose keys contain `part` on, reads wait
 // until `count` of them wait; then all go on, and later ones do not wait. `part` is borrowed.
 void distant_storage_gate(Storage *storage, const char *part, int first, int count);
+// Reads since then of objects whose keys contain `part`.
+int distant_storage_read_count(Storage *storage);
 // Whether so many reads came together. One that waits for half a minute gives up on it.
 bool distant_storage_was_opened(Storage *storage);

@@ -3,6 +3,7 @@
 // them are under way; a walk that reads one after another never gets so far. If this goes red, a
 // store's latency is paid for every leaf and every file.
 #include "common/memory.h"
+#include "repository/repository_reach.h"
 #include "tests/harness/distant_storage.h"
 #include "tests/unit/repository/repository_fixture.h"
 
@@ -18,13 +19,19 @@
 #include <cmocka.h>
 // clang-format on
 
-#define NODE_BYTES (INT64_C(512) * EXTENT) // that a map node of level 1 stands for
+#define NODE_BYTES (INT64_C(64) * EXTENT) // that a map node of level 1 stands for
+#define PART_NODE_COUNT 8                 // that are written side by side
 #define TOGETHER 10
 #define BACKUP_ID "0197a000-0000-7000-8000-0000000000b1"
 
 static int set_up(void **state)
 {
     return fixture_set_up_storage(state, distant_storage_new(storage_memory_new(), 0));
+}
+
+static int set_up_distant(void **state)
+{
+    return fixture_set_up_storage(state, distant_storage_new(storage_memory_new(), 5));
 }
 
 // A hole but for one extent of each node of level 1.
@@ -127,6 +134,46 @@ static void check(Fixture *fixture)
     assert_int_equal(report.manifest_count, 1);
 }
 
+// Nodes of a part are in one place, and come with one read.
+static Manifest *publish_parts(Fixture *fixture, int part_count)
+{
+    Manifest *manifest = NULL;
+    write_sparse(fixture, "large", (int64_t)part_count * PART_NODE_COUNT, 1);
+    assert_ok(fixture, fixture_publish(fixture, NULL, &manifest));
+    distant_storage_gate(fixture->storage, "/packs/", 0, 0); // only counts
+    return manifest;
+}
+
+static void test_a_restore_reads_parts(void **state)
+{
+    Fixture *fixture = *state;
+    Manifest *manifest = publish_parts(fixture, 8);
+    assert_restores(fixture, manifest, tree_digest(fixture, fixture->source));
+    // The leaf, the root, the parts, and the 64 extents, which are in one stretch.
+    assert_int_equal(distant_storage_read_count(fixture->storage), 1 + 1 + 8 + 1);
+}
+
+static void test_a_publish_reads_parts(void **state)
+{
+    Fixture *fixture = *state;
+    Manifest *manifest = publish_parts(fixture, 8);
+    assert_ok(fixture, fixture_publish(fixture, manifest, &manifest));
+    assert_int_equal(distant_storage_read_count(fixture->storage), 1 + 1 + 8);
+}
+
+// The walk itself reads what no thread has begun to read yet, so that the count varies.
+static void test_a_walk_reads_parts(void **state)
+{
+    Fixture *fixture = *state;
+    Manifest *manifest = publish_parts(fixture, 8);
+    CLEANUP(scope_done) ShardScope scope = {0};
+    CLEANUP(reach_freep) Reach *reach = reach_new(NULL, NULL);
+    assert_ok(fixture, scope_init(&scope, fixture->repository, &fixture->key, DATABASE_ID, SHARD_ID,
+                                  &fixture->error));
+    assert_ok(fixture, reach_add(reach, &scope, manifest, &fixture->error));
+    assert_in_range(distant_storage_read_count(fixture->storage), 3, 1 + 1 + 3 * 8);
+}
+
 static void test_check_of_roots(void **state)
 {
     Fixture *fixture = *state;
@@ -139,12 +186,16 @@ static void test_check_of_roots(void **state)
     assert_came_together(fixture);
 }
 
+// Each node of a map is in another pack.
 static void test_check_below_a_root(void **state)
 {
     Fixture *fixture = *state;
     Manifest *manifest = NULL;
-    write_sparse(fixture, "large", 20, 1);
-    assert_ok(fixture, fixture_publish(fixture, NULL, &manifest));
+    source_write(fixture, "large", 20 * NODE_BYTES, 0);
+    for (int64_t node = 0; node < 20; node++) {
+        source_patch(fixture, "large", node * NODE_BYTES, EXTENT, 1 + (uint32_t)node);
+        assert_ok(fixture, fixture_publish(fixture, manifest, &manifest));
+    }
     write_set(fixture, BACKUP_ID, manifest);
     gate(fixture, 2); // the leaf and the root
     check(fixture);
@@ -185,6 +236,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_publish_against_a_parent, set_up, fixture_tear_down),
         cmocka_unit_test_setup_teardown(test_check_of_roots, set_up, fixture_tear_down),
         cmocka_unit_test_setup_teardown(test_check_below_a_root, set_up, fixture_tear_down),
+        cmocka_unit_test_setup_teardown(test_a_restore_reads_parts, set_up, fixture_tear_down),
+        cmocka_unit_test_setup_teardown(test_a_publish_reads_parts, set_up, fixture_tear_down),
+        cmocka_unit_test_setup_teardown(test_a_walk_reads_parts, set_up_distant, fixture_tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -130,15 +130,31 @@ static void test_map_shapes(void **state)
     assert_int_equal(extent_count_of(1), 1);
     assert_int_equal(extent_count_of(32768), 1);
     assert_int_equal(extent_count_of(32769), 2);
-    assert_int_equal(map_depth(0), 0);
-    assert_int_equal(map_depth(1), 0);
-    assert_int_equal(map_depth(2), 1);
-    assert_int_equal(map_depth(512), 1);
-    assert_int_equal(map_depth(513), 2);
-    assert_int_equal(map_depth(512 * 512), 2);
-    assert_int_equal(map_depth(512 * 512 + 1), 3);
-    assert_int_equal(map_depth(extent_count_of(FILE_SIZE_MAX)), 4);
-    assert_int_equal(map_width(513, 1), 2);
+    const struct {
+        int fan_out, depth;
+        int64_t extent_count;
+    } shapes[] = {
+        {512, 0, 0},         {512, 0, 1},
+        {512, 1, 2},         {512, 1, 512},
+        {512, 2, 513},       {512, 2, 512 * 512},
+        {512, 3, 262145},    {512, 4, INT64_C(1) << 36},
+        {64, 0, 0},          {64, 0, 1},
+        {64, 1, 2},          {64, 1, 64},
+        {64, 2, 65},         {64, 2, 64 * 64},
+        {64, 3, 4097},       {64, 3, 64 * 64 * 64},
+        {64, 4, 262145},     {64, 4, 1 << 24},
+        {64, 5, 16777217},   {64, 5, 1 << 30},
+        {64, 6, 1073741825}, {64, 6, INT64_C(1) << 36},
+    };
+    for (size_t i = 0; i < ARRAY_COUNT(shapes); i++) {
+        assert_int_equal(map_depth(shapes[i].fan_out, shapes[i].extent_count), shapes[i].depth);
+    }
+    assert_int_equal(extent_count_of(FILE_SIZE_MAX), INT64_C(1) << 36);
+    assert_int_equal(map_width(512, 513, 1), 2);
+    assert_int_equal(map_width(64, 513, 1), 9);
+    assert_int_equal(map_width(64, 513, 2), 1);
+    assert_int_equal(map_span(512, 2), 512 * 512);
+    assert_int_equal(map_span(64, 2), 64 * 64);
 }
 
 static void test_list_entries(void **state)
@@ -155,10 +171,10 @@ static void test_list_entries(void **state)
     assert_int_equal(buffer.size, 24 + 4 + 24 + 56 + 6);
     ListEntry decoded;
     size_t offset = 0;
-    assert_true(list_entry_decode(buffer.data, buffer.size, &offset, &decoded));
+    assert_true(list_entry_decode(MAP_FAN_OUT, buffer.data, buffer.size, &offset, &decoded));
     assert_string_equal(decoded.path, "base");
     assert_int_equal(decoded.kind, ENTRY_DIRECTORY);
-    assert_true(list_entry_decode(buffer.data, buffer.size, &offset, &decoded));
+    assert_true(list_entry_decode(MAP_FAN_OUT, buffer.data, buffer.size, &offset, &decoded));
     assert_string_equal(decoded.path, "base/1");
     assert_int_equal(decoded.size_bytes, 200);
     assert_int_equal(decoded.data_bytes, 200);
@@ -170,7 +186,7 @@ static void test_list_entries(void **state)
         CLEANUP_FREE uint8_t *cut = mem_alloc(size + 1);
         memcpy(cut, buffer.data, size);
         offset = 0;
-        while (offset < size && list_entry_decode(cut, size, &offset, &decoded)) {
+        while (offset < size && list_entry_decode(MAP_FAN_OUT, cut, size, &offset, &decoded)) {
         }
     }
     for (size_t place = 0; place < buffer.size; place++) {
@@ -178,7 +194,7 @@ static void test_list_entries(void **state)
             buffer.data[place] ^= (uint8_t)(1 << bit);
             offset = 0;
             while (offset < buffer.size &&
-                   list_entry_decode(buffer.data, buffer.size, &offset, &decoded)) {
+                   list_entry_decode(MAP_FAN_OUT, buffer.data, buffer.size, &offset, &decoded)) {
                 assert_true(list_path_is_valid(decoded.path));
                 assert_true(decoded.size_bytes >= 0 && decoded.size_bytes <= FILE_SIZE_MAX);
             }
@@ -199,7 +215,7 @@ static void test_entries_out_of_the_target_are_refused(void **state)
         list_entry_encode(&entry, &buffer);
         ListEntry decoded;
         size_t offset = 0;
-        assert_false(list_entry_decode(buffer.data, buffer.size, &offset, &decoded));
+        assert_false(list_entry_decode(MAP_FAN_OUT, buffer.data, buffer.size, &offset, &decoded));
     }
 }
 
@@ -213,7 +229,9 @@ static void test_node_headers(void **state)
     assert_int_equal(header.count, 2);
     assert_false(node_header_decode(data, sizeof(data) - 1, &header));
     assert_false(node_header_decode(data, 7, &header));
-    node_header_encode(NODE_MAP, 5, 2, data);
+    node_header_encode(NODE_MAP, 6, 2, data);
+    assert_true(node_header_decode(data, sizeof(data), &header));
+    node_header_encode(NODE_MAP, 7, 2, data);
     assert_false(node_header_decode(data, sizeof(data), &header));
     node_header_encode(NODE_LIST_INDEX, 0, 2, data);
     assert_false(node_header_decode(data, sizeof(data), &header));

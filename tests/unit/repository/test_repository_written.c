@@ -38,8 +38,8 @@ static void walk_begin(Fixture *fixture, Walk *walk, const Manifest *manifest)
                                   SHARD_ID, &fixture->error));
     assert_ok(fixture, manifest_root(manifest, &root, &fixture->error));
     walk->opener = blob_opener_new(&walk->scope);
-    walk->list = list_reader_new(walk->opener, &root.ref, root.level, NULL, NULL);
-    map_reader_init(&walk->map, walk->opener);
+    walk->list = list_reader_new(walk->opener, &root, NULL, NULL);
+    map_reader_init(&walk->map, walk->opener, root.map_fan_out);
 }
 
 static void walk_end(Walk *walk)
