@@ -241,8 +241,8 @@ static Status walk_list(Difference *difference, const Ref *ref, int level, Error
     return STATUS_OK;
 }
 
-// Level and position say the same extents in both, however deep the maps are, when their fan-out is
-// the same; maps of another one are not compared.
+// Level and position say the same extents in both, however deep the maps are. Where their fan-outs
+// differ, only extents are found to be shared: a blob that both have is the same wherever it is.
 static Status walk_map(Difference *difference, int level, int64_t position, Error *error)
 {
     Ref ref;
@@ -274,9 +274,7 @@ static Status walk_map(Difference *difference, int level, int64_t position, Erro
 
 static Status walk_file(Difference *difference, const ListEntry *entry, Error *error)
 {
-    const BaseFile *base = difference->map.fan_out == difference->base_map.fan_out
-                               ? find_file(difference, entry->path)
-                               : NULL;
+    const BaseFile *base = find_file(difference, entry->path);
     difference->has_base_file = base != NULL;
     map_reader_open(&difference->map, entry);
     int depth = entry->depth;

@@ -380,6 +380,21 @@ static void test_nodes_that_do_not_fit(void **state)
 
 // --- deep maps --------------------------------------------------------------------------------
 
+// What was read for a walk that goes on is not taken for what another walk comes to.
+static void assert_leaps(Fixture *fixture, const Manifest *manifest, const char *path)
+{
+    Walk walk;
+    Ref ref;
+    walk_to(fixture, manifest, path, &walk);
+    assert_ok(fixture, map_reader_get(&walk.map, 1, 0, &ref, &fixture->error));
+    map_reader_ask(&walk.map, 1, 0, NULL, NULL);
+    assert_int_equal(walk.map.next.position, 1);
+    assert_ok(fixture, map_reader_get(&walk.map, 1, 128, &ref, &fixture->error));
+    Ref expected = node_of(fixture, manifest, path, 128);
+    assert_memory_equal(&ref, &expected, sizeof(ref));
+    walk_end(&walk);
+}
+
 // Three levels, where the walk goes from one node of level 2 to the next.
 static void test_three_levels(void **state)
 {
@@ -405,6 +420,7 @@ static void test_three_levels(void **state)
     Ref after = node_of(fixture, child, "large", 65);
     assert_memory_equal(&before, &after, sizeof(before)); // beside the one that changed
     assert_int_equal(changed_bytes(fixture, seed, child), EXTENT);
+    assert_leaps(fixture, seed, "large");
     write_set(fixture, BACKUP_ID, child);
     check(fixture);
     const Manifest *const kept[] = {child};
