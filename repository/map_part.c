@@ -1,15 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-// Reading the nodes of level 1 of a part, those that lie close together with one read.
+// Reading the nodes of level 1 of a part in the order in which they lie in packs, so that those
+// that lie close together come with one read.
 #include "repository/map_part.h"
 
 #include <assert.h>
+#include <stdlib.h>
 #include <string.h>
 
-Status map_part_find(MapReader *reader, int64_t first, MapPart *ret_part, Error *error)
+Status map_part_find(MapReader *reader, int64_t first, int64_t extent_count, MapPart *ret_part,
+                     Error *error)
 {
-    assert(first % MAP_PART_EXTENT_COUNT == 0 && first < reader->extent_count);
-    *ret_part = (MapPart){.first = first, .size_bytes = reader->size_bytes};
-    int64_t end = MIN(first + MAP_PART_EXTENT_COUNT, reader->extent_count);
+    assert(extent_count <= MAP_READ_EXTENT_COUNT && first % MAP_PART_EXTENT_COUNT == 0);
+    int64_t end = MIN(first + extent_count, reader->extent_count);
+    *ret_part =
+        (MapPart){.first = first, .extent_count = end - first, .size_bytes = reader->size_bytes};
     for (int64_t next = first; next < end; next += reader->fan_out) {
         RETURN_IF_ERROR(map_reader_get(reader, 1, next / reader->fan_out,
                                        &ret_part->nodes[ret_part->node_count++], error));
@@ -17,16 +21,10 @@ Status map_part_find(MapReader *reader, int64_t first, MapPart *ret_part, Error 
     return STATUS_OK;
 }
 
-int64_t map_part_extent_count(const MapPart *part)
-{
-    int64_t left = extent_count_of(part->size_bytes) - part->first;
-    return MIN(left, MAP_PART_EXTENT_COUNT);
-}
-
 // How many extents node `index` names.
 static int64_t node_extent_count(int fan_out, const MapPart *part, size_t index)
 {
-    return MIN(map_part_extent_count(part) - (int64_t)index * fan_out, (int64_t)fan_out);
+    return MIN(part->extent_count - (int64_t)index * fan_out, (int64_t)fan_out);
 }
 
 static Status decode_node(int fan_out, const MapPart *part, size_t index, const uint8_t *data,
@@ -47,41 +45,53 @@ static Status decode_node(int fan_out, const MapPart *part, size_t index, const 
     return STATUS_OK;
 }
 
-// Reads node `first`, and those after it that one read fetches with it.
-static void read_run(BlobOpener *opener, int fan_out, const MapPart *part, size_t first,
-                     uint8_t *data, bool *are_read, Error *errors)
+static int compare_places(const void *a, const void *b)
 {
-    BlobRun run = {0};
-    for (size_t i = first; i < part->node_count; i++) {
-        are_read[i] = are_read[i] || blob_run_add(&run, &part->nodes[i],
-                                                  data + i * map_node_size(fan_out), &errors[i]);
+    const Ref *left = *(const Ref *const *)a;
+    const Ref *right = *(const Ref *const *)b;
+    int order = memcmp(left->pack.id, right->pack.id, ID_SIZE);
+    return order != 0 ? order : (left->offset > right->offset) - (left->offset < right->offset);
+}
+
+// Reads the nodes where they lie, each to its place in `data`.
+static Status read_nodes(BlobOpener *opener, int fan_out, const MapPart *part, uint8_t *data,
+                         Error *error)
+{
+    const Ref *order[MAP_READ_NODE_COUNT_MAX];
+    size_t count = 0;
+    for (size_t i = 0; i < part->node_count; i++) {
+        const Ref *node = &part->nodes[i];
+        if (node->kind != BLOB_ZERO) {
+            int64_t ref_count = node_extent_count(fan_out, part, i);
+            RETURN_IF_ERROR(map_node_check_ref(node, ref_count, error));
+            order[count++] = node;
+        }
     }
-    blob_run_read(opener, &run);
+    qsort(order, count, sizeof(*order), compare_places);
+    Error failure = {0}; // of any of them
+    for (size_t i = 0; i < count;) {
+        BlobRun run = {0};
+        for (; i < count; i++) {
+            size_t index = (size_t)(order[i] - part->nodes);
+            if (!blob_run_add(&run, order[i], data + index * map_node_size(fan_out), &failure)) {
+                break;
+            }
+        }
+        blob_run_read(opener, &run);
+        if (failure.status != STATUS_OK) {
+            *error = failure;
+            return failure.status;
+        }
+    }
+    return STATUS_OK;
 }
 
 Status map_part_read(BlobOpener *opener, int fan_out, const MapPart *part, uint8_t *data,
                      Ref *ret_refs, Error *error)
 {
-    bool are_read[MAP_PART_NODE_COUNT_MAX];
-    Error errors[MAP_PART_NODE_COUNT_MAX] = {0};
-    memset(ret_refs, 0, MAP_PART_EXTENT_COUNT * sizeof(*ret_refs));
+    RETURN_IF_ERROR(read_nodes(opener, fan_out, part, data, error));
+    memset(ret_refs, 0, (size_t)part->extent_count * sizeof(*ret_refs));
     for (size_t i = 0; i < part->node_count; i++) {
-        are_read[i] = part->nodes[i].kind == BLOB_ZERO;
-        RETURN_IF_ERROR(
-            are_read[i]
-                ? STATUS_OK
-                : map_node_check_ref(&part->nodes[i], node_extent_count(fan_out, part, i), error));
-    }
-    for (size_t i = 0; i < part->node_count; i++) {
-        if (!are_read[i]) {
-            read_run(opener, fan_out, part, i, data, are_read, errors);
-        }
-    }
-    for (size_t i = 0; i < part->node_count; i++) {
-        if (errors[i].status != STATUS_OK) {
-            *error = errors[i];
-            return error->status;
-        }
         if (part->nodes[i].kind != BLOB_ZERO) {
             RETURN_IF_ERROR(decode_node(fan_out, part, i, data + i * map_node_size(fan_out),
                                         ret_refs + i * (size_t)fan_out, error));

@@ -75,11 +75,12 @@ Status blob_fetch(BlobOpener *opener, const PackName *pack, BlobPlace *places, s
                   uint8_t *data, size_t size_max, size_t *ret_size, Error *error);
 // Fetches and opens one blob, with its hash checked. A missing pack is REASON_OBJECT_MISSING.
 Status blob_read(BlobOpener *opener, const Ref *ref, uint8_t *plain, Error *error);
-// Nodes that lie close together in one pack, to be fetched with one read: the small nodes of a map
-// are written side by side.
+// Nodes that lie close together in one pack, to be fetched with one read: the nodes of a map are
+// small, and are written side by side, or with the few extents between them that a small backup
+// has.
 #define BLOB_RUN_COUNT_MAX 32
-#define BLOB_RUN_SIZE_MAX ((size_t)64 * 1024)
-#define BLOB_RUN_GAP_MAX ((size_t)16 * 1024) // reading over so much is cheaper than a second read
+#define BLOB_RUN_SIZE_MAX ((size_t)256 * 1024)
+#define BLOB_RUN_GAP_MAX ((size_t)64 * 1024) // reading over so much is cheaper than a second read
 typedef struct BlobRun {
     size_t count;
     const Ref *refs[BLOB_RUN_COUNT_MAX]; // borrowed
@@ -88,7 +89,7 @@ typedef struct BlobRun {
 } BlobRun;
 // False: it lies elsewhere, or the run is full. An empty run takes any node.
 bool blob_run_add(BlobRun *run, const Ref *ref, uint8_t *plain, Error *error);
-// As blob_read of each; what is wrong with one is told in its error.
+// As blob_read of each; what is wrong with one is told in its error, which several may share.
 void blob_run_read(BlobOpener *opener, const BlobRun *run);
 // Inflates exactly plain_size bytes; false when there are fewer, more, or it is not zstd.
 bool zstd_inflate_exactly(const uint8_t *packed, size_t packed_size, uint8_t *plain,

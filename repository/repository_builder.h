@@ -14,7 +14,7 @@ Status node_store_put(NodeStore *store, const uint8_t *data, size_t size, const 
                       size_t candidate_count, Ref *ret_ref, Error *error);
 // The nodes of level 1 over a part's extents, side by side: each the candidate, when it is that, or
 // a new one, or the zero ref. What is left out has its ref already. `data` has room for
-// MAP_PART_DATA_SIZE.
+// MAP_NODES_SIZE of a part.
 typedef struct PartNodes {
     size_t count;
     Ref refs[MAP_PART_NODE_COUNT_MAX];

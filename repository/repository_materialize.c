@@ -196,8 +196,7 @@ static Status take_part(Restorer *restorer, PendingFile *file, Error *error)
 {
     const PrefetchedPart *taken = NULL;
     RETURN_IF_ERROR(prefetch_take(restorer->prefetch, &taken, error));
-    int64_t count = map_part_extent_count(&taken->part);
-    for (int64_t i = 0; i < count; i++) {
+    for (int64_t i = 0; i < taken->part.extent_count; i++) {
         RETURN_IF_ERROR(add_extent(restorer, file, &taken->refs[i], taken->part.first + i, error));
     }
     file->part_count--;
@@ -224,12 +223,13 @@ static Status ask_for_parts(Restorer *restorer, const ListEntry *entry, PendingF
                             Error *error)
 {
     map_reader_open(&restorer->map, entry);
-    int64_t part_count = (restorer->map.extent_count - 1) / MAP_PART_EXTENT_COUNT + 1;
+    int64_t part_count = (restorer->map.extent_count - 1) / MAP_READ_EXTENT_COUNT + 1;
     file->part_count = part_count; // so that it does not end before all are asked for
     for (int64_t index = 0; index < part_count; index++) {
         MapPart part;
-        int64_t first = index * MAP_PART_EXTENT_COUNT;
-        if (map_part_find(&restorer->map, first, &part, error) != STATUS_OK) {
+        int64_t first = index * MAP_READ_EXTENT_COUNT;
+        if (map_part_find(&restorer->map, first, MAP_READ_EXTENT_COUNT, &part, error) !=
+            STATUS_OK) {
             return error_wrap(error, "file '%s'", entry->path);
         }
         map_reader_ask(&restorer->map, 2, first / map_span(restorer->map.fan_out, 2), NULL, NULL);

@@ -8,6 +8,7 @@
 #include <pthread.h>
 
 #define PART_COUNT 32
+#define EXTENT_COUNT_MAX ((int64_t)8 * MAP_READ_EXTENT_COUNT) // of all parts: 1 MiB of refs
 #define THREAD_COUNT_MAX 16
 
 struct Prefetch {
@@ -23,6 +24,8 @@ struct Prefetch {
         Error error;
     } states[PART_COUNT];
     uint64_t ask_count, claim_count, take_count;
+    int64_t extent_count;  // of what was asked for and not given back
+    PrefetchedPart *taken; // borrowed
     bool is_ending;
 };
 
@@ -30,7 +33,7 @@ static void *run_thread(void *argument)
 {
     Prefetch *prefetch = argument;
     BlobOpener *opener = blob_opener_new(prefetch->scope);
-    uint8_t *data = mem_alloc(MAP_PART_DATA_SIZE);
+    uint8_t *data = mem_alloc(MAP_NODES_SIZE(MAP_READ_EXTENT_COUNT));
     pthread_mutex_lock(&prefetch->mutex);
     while (!prefetch->is_ending) {
         if (prefetch->claim_count == prefetch->ask_count) {
@@ -41,6 +44,7 @@ static void *run_thread(void *argument)
         pthread_mutex_unlock(&prefetch->mutex);
         Error error = {0};
         PrefetchedPart *part = &prefetch->parts[place];
+        part->refs = mem_alloc_array((size_t)part->part.extent_count, sizeof(*part->refs));
         (void)map_part_read(opener, prefetch->map_fan_out, &part->part, data, part->refs,
                             &error); // told in error.status
         pthread_mutex_lock(&prefetch->mutex);
@@ -91,6 +95,9 @@ void prefetch_free(Prefetch *prefetch)
     pthread_mutex_destroy(&prefetch->mutex);
     pthread_cond_destroy(&prefetch->asked);
     pthread_cond_destroy(&prefetch->loaded);
+    for (size_t i = 0; i < PART_COUNT; i++) {
+        mem_free(prefetch->parts[i].refs);
+    }
     mem_free(prefetch->parts);
     mem_free(prefetch);
 }
@@ -98,7 +105,8 @@ void prefetch_free(Prefetch *prefetch)
 bool prefetch_is_full(Prefetch *prefetch)
 {
     // The part that was taken last is borrowed, so one place is kept free.
-    return prefetch->ask_count - prefetch->take_count >= PART_COUNT - 1;
+    return prefetch->ask_count - prefetch->take_count >= PART_COUNT - 1 ||
+           prefetch->extent_count > EXTENT_COUNT_MAX - MAP_READ_EXTENT_COUNT;
 }
 
 bool prefetch_is_empty(Prefetch *prefetch)
@@ -111,6 +119,7 @@ void prefetch_ask(Prefetch *prefetch, const MapPart *part)
     assert(!prefetch_is_full(prefetch));
     size_t place = prefetch->ask_count % PART_COUNT;
     prefetch->parts[place].part = *part;
+    prefetch->extent_count += part->extent_count;
     pthread_mutex_lock(&prefetch->mutex);
     prefetch->states[place].is_loaded = false;
     prefetch->ask_count++;
@@ -118,9 +127,20 @@ void prefetch_ask(Prefetch *prefetch, const MapPart *part)
     pthread_mutex_unlock(&prefetch->mutex);
 }
 
+static void give_back(Prefetch *prefetch)
+{
+    PrefetchedPart *part = TAKE_PTR(prefetch->taken);
+    if (part != NULL) {
+        prefetch->extent_count -= part->part.extent_count;
+        mem_free(part->refs);
+        part->refs = NULL;
+    }
+}
+
 Status prefetch_take(Prefetch *prefetch, const PrefetchedPart **ret_part, Error *error)
 {
     assert(!prefetch_is_empty(prefetch));
+    give_back(prefetch);
     pthread_mutex_lock(&prefetch->mutex);
     size_t place = prefetch->take_count++ % PART_COUNT;
     while (!prefetch->states[place].is_loaded) {
@@ -131,6 +151,6 @@ Status prefetch_take(Prefetch *prefetch, const PrefetchedPart **ret_part, Error 
         *error = prefetch->states[place].error;
     }
     pthread_mutex_unlock(&prefetch->mutex);
-    *ret_part = &prefetch->parts[place];
+    *ret_part = prefetch->taken = &prefetch->parts[place];
     return status;
 }

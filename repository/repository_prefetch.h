@@ -7,7 +7,7 @@
 
 typedef struct PrefetchedPart {
     MapPart part;
-    Ref refs[MAP_PART_EXTENT_COUNT];
+    Ref *refs; // of its extents
 } PrefetchedPart;
 
 // One thread asks and takes.

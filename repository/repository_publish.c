@@ -292,10 +292,13 @@ static Status find_parent_part(ParentWalk *parent, PublishItem *item, Error *err
     }
     item->parent_level = MIN(parent->map.depth, 1);
     if (item->parent_level == 1) {
-        return map_part_find(&parent->map, item->first, &item->parent, error);
+        return map_part_find(&parent->map, item->first, MAP_PART_EXTENT_COUNT, &item->parent,
+                             error);
     }
-    item->parent = (MapPart){
-        .size_bytes = parent->map.size_bytes, .node_count = 1, .nodes = {parent->map.root}};
+    item->parent = (MapPart){.extent_count = 1,
+                             .size_bytes = parent->map.size_bytes,
+                             .node_count = 1,
+                             .nodes = {parent->map.root}};
     return STATUS_OK;
 }
 

@@ -41,7 +41,7 @@ typedef struct Worker {
     SourceReader *source;
     uint8_t *plain;      // CHUNK_SIZE, aligned for direct reads
     uint8_t *packed;     // CHUNK_SIZE, after plain
-    uint8_t *nodes_data; // MAP_PART_DATA_SIZE
+    uint8_t *nodes_data; // MAP_NODES_SIZE of a part
     // The part that is being worked on.
     Ref parents[MAP_PART_EXTENT_COUNT];
     int64_t parent_count;
@@ -68,7 +68,7 @@ static Status load_parent(Worker *worker, const PublishItem *item, Error *error)
     if (item->parent.size_bytes == 0) {
         return STATUS_OK;
     }
-    worker->parent_count = map_part_extent_count(&item->parent);
+    worker->parent_count = item->parent.extent_count;
     if (item->parent_level == 0) {
         worker->parents[0] = item->parent.nodes[0];
         return STATUS_OK;
@@ -301,7 +301,7 @@ static void worker_init(Worker *worker, PublishWorkers *workers)
     worker->source = source_reader_new(run->directory_fd);
     worker->plain = mem_alloc_aligned(DIRECT_ALIGNMENT, 2 * CHUNK_SIZE); // a huge page
     worker->packed = worker->plain + CHUNK_SIZE;
-    worker->nodes_data = mem_alloc(MAP_PART_DATA_SIZE);
+    worker->nodes_data = mem_alloc(MAP_NODES_SIZE(MAP_PART_EXTENT_COUNT));
 }
 
 static void worker_done(Worker *worker)

@@ -149,8 +149,9 @@ static void test_a_restore_reads_parts(void **state)
     Fixture *fixture = *state;
     Manifest *manifest = publish_parts(fixture, 8);
     assert_restores(fixture, manifest, tree_digest(fixture, fixture->source));
-    // The leaf, the root, the parts, and the 64 extents, which are in one stretch.
-    assert_int_equal(distant_storage_read_count(fixture->storage), 1 + 1 + 8 + 1);
+    // The leaf, the root, the parts, of which some lie close together, and the 64 extents, which
+    // are in one stretch.
+    assert_in_range(distant_storage_read_count(fixture->storage), 4, 1 + 1 + 8 + 1);
 }
 
 static void test_a_publish_reads_parts(void **state)

@@ -328,7 +328,7 @@ static void assert_refused(Fixture *fixture, BlobOpener *opener, const Ref *root
     Ref ref;
     MapReader map;
     MapPart part;
-    CLEANUP_FREE uint8_t *data = mem_alloc(MAP_PART_DATA_SIZE);
+    CLEANUP_FREE uint8_t *data = mem_alloc(MAP_NODES_SIZE(MAP_PART_EXTENT_COUNT));
     CLEANUP_FREE Ref *refs = mem_alloc_array(MAP_PART_EXTENT_COUNT, sizeof(*refs));
     ListEntry entry = {.kind = ENTRY_FILE,
                        .size_bytes = extent_count * (int64_t)EXTENT_SIZE,
@@ -339,7 +339,7 @@ static void assert_refused(Fixture *fixture, BlobOpener *opener, const Ref *root
     assert_reason(fixture, map_reader_get(&map, 0, 0, &ref, &fixture->error),
                   REASON_OBJECT_CORRUPT);
     assert_non_null(strstr(fixture->error.message, "does not fit its file"));
-    Status status = map_part_find(&map, 0, &part, &fixture->error);
+    Status status = map_part_find(&map, 0, MAP_PART_EXTENT_COUNT, &part, &fixture->error);
     status = status != STATUS_OK
                  ? status
                  : map_part_read(opener, MAP_FAN_OUT, &part, data, refs, &fixture->error);
