@@ -6,7 +6,7 @@
 #include "repository/repository_reader.h"
 
 #define MAP_PART_EXTENT_COUNT 512  // that a worker makes; every fan-out is a divisor
-#define MAP_READ_EXTENT_COUNT 2048 // that a restore reads at once
+#define MAP_READ_EXTENT_COUNT 4096 // that a restore reads at once
 #define MAP_PART_NODE_COUNT_MAX (MAP_PART_EXTENT_COUNT / MAP_FAN_OUT)
 #define MAP_READ_NODE_COUNT_MAX (MAP_READ_EXTENT_COUNT / MAP_FAN_OUT)
 // Of the plain nodes over so many extents.

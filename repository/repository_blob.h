@@ -78,9 +78,9 @@ Status blob_read(BlobOpener *opener, const Ref *ref, uint8_t *plain, Error *erro
 // Nodes that lie close together in one pack, to be fetched with one read: the nodes of a map are
 // small, and are written side by side, or with the few extents between them that a small backup
 // has.
-#define BLOB_RUN_COUNT_MAX 32
+#define BLOB_RUN_COUNT_MAX 64
 #define BLOB_RUN_SIZE_MAX ((size_t)256 * 1024)
-#define BLOB_RUN_GAP_MAX ((size_t)64 * 1024) // reading over so much is cheaper than a second read
+#define BLOB_RUN_GAP_MAX ((size_t)128 * 1024) // reading over so much is cheaper than a second read
 typedef struct BlobRun {
     size_t count;
     const Ref *refs[BLOB_RUN_COUNT_MAX]; // borrowed

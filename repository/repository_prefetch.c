@@ -8,7 +8,7 @@
 #include <pthread.h>
 
 #define PART_COUNT 32
-#define EXTENT_COUNT_MAX ((int64_t)8 * MAP_READ_EXTENT_COUNT) // of all parts: 1 MiB of refs
+#define EXTENT_COUNT_MAX ((int64_t)4 * MAP_READ_EXTENT_COUNT) // of all parts: 1 MiB of refs
 #define THREAD_COUNT_MAX 16
 
 struct Prefetch {

@@ -428,6 +428,29 @@ static void test_three_levels(void **state)
     assert_restores(fixture, child, second);
 }
 
+// More extents than a restore reads ahead at once.
+static void test_more_than_is_read_ahead(void **state)
+{
+    Fixture *fixture = *state;
+    Manifest *seed = NULL;
+    Manifest *again = NULL;
+    const int64_t extent_count = 6 * MAP_READ_EXTENT_COUNT;
+    source_write(fixture, "large", extent_count * (int64_t)EXTENT, 0);
+    for (int64_t i = 1; i <= 6; i++) {
+        source_patch(fixture, "large", (i * MAP_READ_EXTENT_COUNT - 1) * (int64_t)EXTENT, 10,
+                     (uint32_t)i);
+    }
+    assert_ok(fixture, fixture_publish(fixture, NULL, &seed));
+    assert_ok(fixture, fixture_restore(fixture, seed));
+    // What was restored is published as what it is: nothing is new.
+    assert_ok(fixture, dir_remove_all(fixture->source, &fixture->error));
+    assert_int_equal(rename(fixture->restored, fixture->source), 0);
+    assert_ok(fixture, fixture_publish(fixture, seed, &again));
+    assert_int_equal(again->new_bytes, 0);
+    assert_int_equal(again->data_bytes, 6 * EXTENT);
+    assert_int_equal(changed_bytes(fixture, seed, again), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -440,6 +463,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_nodes_that_do_not_fit, fixture_set_up_memory,
                                         fixture_tear_down),
         cmocka_unit_test_setup_teardown(test_three_levels, fixture_set_up_memory,
+                                        fixture_tear_down),
+        cmocka_unit_test_setup_teardown(test_more_than_is_read_ahead, fixture_set_up_memory,
                                         fixture_tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
