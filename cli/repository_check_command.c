@@ -165,9 +165,8 @@ Status verb_check(Cli *cli, const OfflineOptions *options, Error *error)
     CheckReport report = {0};
     CheckOptions check = {.on_problem = on_problem, .on_shard = on_shard};
     CheckRun run = {.cli = cli, .options = options};
-    int64_t memory_bytes = 0;
     RETURN_IF_ERROR(sample_of(options, &check.sample_percent, error));
-    RETURN_IF_ERROR(offline_limits(options, &limits, &memory_bytes, error));
+    RETURN_IF_ERROR(offline_limits(options, &limits, &check.memory_bytes, error));
     check.limits = limits;
     RETURN_IF_ERROR(offline_open(options, limits, &repository, error));
     run.repository_id = repository_id(repository);

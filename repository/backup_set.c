@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Sets: which manifests make a backup. They are what an offline restore starts from.
+#include "common/job_ring.h"
 #include "common/limits.h"
 #include "common/memory.h"
 #include "common/text.h"
 #include "repository/repository_document.h"
 
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +13,7 @@
 #define SET_COUNT_MAX 1000000
 #define SET_PAGE_COUNT 1000
 #define READ_COUNT 16 // at once
+#define WAIT_MS 1000
 
 static void set_object_key(const char *database_id, const char *backup_id,
                            char ret_key[OBJECT_KEY_SIZE])
@@ -239,7 +240,6 @@ static bool is_unreadable(const Error *error)
 
 // A set that is read beside others, into an arena of its own.
 typedef struct SetRead {
-    Repository *repository;
     char database_id[UUID_TEXT_SIZE], backup_id[UUID_TEXT_SIZE];
     Arena *arena;
     BackupSet *set;
@@ -252,36 +252,24 @@ typedef struct SetScan {
     void (*on_unreadable)(void *context, const char *database_id, const char *backup_id,
                           const Error *error);
     void *context;
-    SetRead reads[READ_COUNT];
+    JobRing *reads;
     bool has_begun;
     BackupSet **sets;
     size_t count, capacity;
 } SetScan;
 
-static void *run_read(void *argument)
+static void run_read(void *context, void *thread, void *place)
 {
-    SetRead *read = argument;
-    arena_reset(read->arena);
-    read->error = (Error){0};
-    (void)backup_set_read(read->repository, read->database_id, read->backup_id, read->arena,
+    const SetScan *scan = context;
+    (void)thread;
+    SetRead *read = place;
+    (void)backup_set_read(scan->repository, read->database_id, read->backup_id, read->arena,
                           &read->set, &read->error); // told in error.status
-    return NULL;
 }
 
-static void run_reads(SetScan *scan, size_t count)
+static void read_done(void *place)
 {
-    pthread_t threads[READ_COUNT];
-    bool are_started[READ_COUNT] = {false};
-    for (size_t i = 1; i < count; i++) {
-        are_started[i] = pthread_create(&threads[i], NULL, run_read, &scan->reads[i]) == 0;
-    }
-    for (size_t i = 0; i < count; i++) {
-        if (are_started[i]) {
-            pthread_join(threads[i], NULL);
-        } else {
-            (void)run_read(&scan->reads[i]);
-        }
-    }
+    arena_free(((SetRead *)place)->arena);
 }
 
 static BackupSet *copy_set(Arena *arena, const BackupSet *set)
@@ -298,9 +286,21 @@ static BackupSet *copy_set(Arena *arena, const BackupSet *set)
     return copy;
 }
 
-static Status take_read(SetScan *scan, const SetRead *read, Error *error)
+static Status take_read(SetScan *scan, Error *error)
 {
+    const SetRead *read = NULL;
+    while (read == NULL) {
+        read = job_ring_take(scan->reads, WAIT_MS);
+    }
     if (read->error.status == STATUS_OK) {
+        if (scan->count == SET_COUNT_MAX) {
+            return error_set(error, REASON_EXHAUSTED, "the repository has more than %d backups",
+                             SET_COUNT_MAX);
+        }
+        if (scan->count == scan->capacity) {
+            scan->capacity = scan->capacity == 0 ? 256 : 2 * scan->capacity;
+            scan->sets = mem_realloc_array(scan->sets, scan->capacity, sizeof(*scan->sets));
+        }
         scan->sets[scan->count++] = copy_set(scan->arena, read->set);
     } else if (scan->on_unreadable != NULL && is_unreadable(&read->error)) {
         scan->on_unreadable(scan->context, read->database_id, read->backup_id, &read->error);
@@ -311,32 +311,35 @@ static Status take_read(SetScan *scan, const SetRead *read, Error *error)
     return STATUS_OK;
 }
 
+static Status take_until(SetScan *scan, bool (*is_reached)(const JobRing *ring), bool wanted,
+                         Error *error)
+{
+    while (is_reached(scan->reads) != wanted) {
+        RETURN_IF_ERROR(take_read(scan, error));
+    }
+    return STATUS_OK;
+}
+
 static Status scan_page(SetScan *scan, const StoragePage *page, Error *error)
 {
-    if (scan->count + page->count > SET_COUNT_MAX) {
-        return error_set(error, REASON_EXHAUSTED, "the repository has more than %d backups",
-                         SET_COUNT_MAX);
-    }
-    if (scan->count + page->count > scan->capacity) {
-        scan->capacity = 2 * (scan->count + page->count);
-        scan->sets = mem_realloc_array(scan->sets, scan->capacity, sizeof(*scan->sets));
-    }
-    for (size_t done = 0; done < page->count;) {
-        // The first one alone: it opens the data key, which mostly is that of the others.
-        size_t count = scan->has_begun ? MIN(page->count - done, READ_COUNT) : 1;
-        for (size_t i = 0; i < count; i++) {
-            SetRead *read = &scan->reads[i];
-            const char *key = page->objects[done + i].key;
-            if (!backup_set_id_parse(key, read->database_id, read->backup_id)) {
-                return document_is_damaged(key, "does not have a set's name", error);
-            }
+    for (size_t i = 0; i < page->count; i++) {
+        RETURN_IF_ERROR(take_until(scan, job_ring_is_full, false, error));
+        SetRead *read = job_ring_next(scan->reads);
+        const char *key = page->objects[i].key;
+        if (!backup_set_id_parse(key, read->database_id, read->backup_id)) {
+            return document_is_damaged(key, "does not have a set's name", error);
         }
-        run_reads(scan, count);
-        for (size_t i = 0; i < count; i++) {
-            RETURN_IF_ERROR(take_read(scan, &scan->reads[i], error));
+        if (read->arena == NULL) {
+            read->arena = arena_new();
         }
-        scan->has_begun = true;
-        done += count;
+        arena_reset(read->arena);
+        read->error = (Error){0};
+        job_ring_ask(scan->reads);
+        if (!scan->has_begun) {
+            // The first one alone: it opens the data key, which mostly is that of the others.
+            scan->has_begun = true;
+            RETURN_IF_ERROR(take_until(scan, job_ring_is_empty, true, error));
+        }
     }
     return STATUS_OK;
 }
@@ -351,16 +354,7 @@ static Status scan_all(SetScan *scan, Error *error)
         RETURN_IF_ERROR(scan_page(scan, &page, error));
         token = page.next_page_token;
     } while (token != NULL);
-    return STATUS_OK;
-}
-
-static void scan_done(SetScan *scan)
-{
-    for (size_t i = 0; i < READ_COUNT; i++) {
-        arena_free(scan->reads[i].arena);
-    }
-    mem_free(scan->sets);
-    mem_free(scan);
+    return take_until(scan, job_ring_is_empty, true, error);
 }
 
 Status backup_set_scan(Repository *repository, Arena *arena,
@@ -368,27 +362,30 @@ Status backup_set_scan(Repository *repository, Arena *arena,
                                              const char *backup_id, const Error *error),
                        void *context, BackupSet ***ret_sets, size_t *ret_count, Error *error)
 {
-    SetScan *scan = mem_alloc(sizeof(*scan));
-    scan->repository = repository;
-    scan->arena = arena;
-    scan->on_unreadable = on_unreadable;
-    scan->context = context;
-    for (size_t i = 0; i < READ_COUNT; i++) {
-        scan->reads[i].repository = repository;
-        scan->reads[i].arena = arena_new();
-    }
-    Status status = scan_all(scan, error);
+    SetScan scan = {.repository = repository,
+                    .arena = arena,
+                    .on_unreadable = on_unreadable,
+                    .context = context};
+    const JobRingOptions reads = {.job_size = sizeof(SetRead),
+                                  .place_count = 2 * READ_COUNT,
+                                  .thread_count = READ_COUNT,
+                                  .run = run_read,
+                                  .job_done = read_done,
+                                  .context = &scan};
+    RETURN_IF_ERROR(job_ring_new(&reads, &scan.reads, error));
+    Status status = scan_all(&scan, error);
+    job_ring_free(scan.reads);
     if (status == STATUS_OK) {
-        if (scan->count > 0) {
-            qsort(scan->sets, scan->count, sizeof(*scan->sets), compare_age);
+        if (scan.count > 0) {
+            qsort(scan.sets, scan.count, sizeof(*scan.sets), compare_age);
         }
-        *ret_sets = arena_alloc_array(arena, scan->count + 1, sizeof(**ret_sets));
-        for (size_t i = 0; i < scan->count; i++) {
-            (*ret_sets)[i] = scan->sets[i];
+        *ret_sets = arena_alloc_array(arena, scan.count + 1, sizeof(**ret_sets));
+        for (size_t i = 0; i < scan.count; i++) {
+            (*ret_sets)[i] = scan.sets[i];
         }
-        *ret_count = scan->count;
+        *ret_count = scan.count;
     }
-    scan_done(scan);
+    mem_free(scan.sets);
     return status;
 }
 

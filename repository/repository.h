@@ -349,7 +349,8 @@ typedef struct CheckReport {
     int64_t problem_count;
 } CheckReport;
 typedef struct CheckOptions {
-    Limits *limits; // of bandwidth, for packs; NULL: none
+    Limits *limits;       // of bandwidth and processors, for packs; NULL: none
+    int64_t memory_bytes; // 0: REPOSITORY_MEMORY_BYTES; what maps reach may need more
     Progress progress;
     void (*on_problem)(void *context, const char *object, const Error *problem); // or NULL
     // Called after each shard, with the report up to it: where a check that is stopped may go on.
@@ -360,8 +361,8 @@ typedef struct CheckOptions {
                         // are walked, and every pack must be there, in any case
 } CheckOptions;
 // Reads and authenticates everything reachable from every set, and compares each manifest with what
-// its children say of it. `on_problem` hears each problem; the
-// status is OK when the check itself could run to the end.
+// its children say of it. `on_problem` hears each problem, in the calling thread and in an order
+// that does not depend on time; the status is OK when the check itself could run to the end.
 Status repository_check(Repository *repository, Progress progress,
                         void (*on_problem)(void *context, const char *object, const Error *problem),
                         void *context, CheckReport *ret_report, Error *error);

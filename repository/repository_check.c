@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // The check: from every set to every blob. Maps are walked first; then each reached pack is read
 // once, whatever the number of backups that share it, and compared with what the maps say of it.
+// Sets, manifests and packs are read several at once; what comes of them is looked at in order.
+#include "common/job_ring.h"
 #include "common/memory.h"
+#include "repository/check_pack.h"
 #include "repository/repository_document.h"
-#include "repository/repository_limits.h"
-#include "repository/repository_pack.h"
-#include "repository/repository_reach.h"
 #include "repository/repository_replacement.h"
 #include "repository/repository_scopes.h"
 
@@ -15,6 +15,9 @@
 #include <string.h>
 
 #define CHECK_PAGE_COUNT 1000
+#define THREAD_COUNT_MAX 8
+#define PLACE_COUNT 32
+#define WAIT_MS 100 // how late a cancel is noticed
 
 // A shard backup that a set names.
 typedef struct CheckEntry {
@@ -23,6 +26,27 @@ typedef struct CheckEntry {
     char manifest_digest[65];
 } CheckEntry;
 
+typedef enum JobKind { JOB_SET, JOB_MANIFEST, JOB_PACK } JobKind;
+
+// What is read, and what came of it.
+typedef struct CheckJob {
+    JobKind kind;
+    Error error;
+    Arena *arena; // NULL: not needed yet
+    // A set.
+    char set_key[OBJECT_KEY_SIZE], database_id[UUID_TEXT_SIZE], backup_id[UUID_TEXT_SIZE];
+    BackupSet *set;
+    // A manifest.
+    const CheckEntry *entry;
+    DataKey key;
+    Manifest *manifest;
+    // A pack that maps reach.
+    PackCheck check;
+    ReachedPack *pack;
+    bool is_read; // it is in the sample
+    int64_t extent_count;
+} CheckJob;
+
 typedef struct Check {
     Repository *repository;
     const CheckOptions *options;
@@ -30,12 +54,11 @@ typedef struct Check {
     CheckEntry *entries;
     size_t entry_count, entry_capacity;
     int64_t done_bytes, total_bytes;
+    JobRing *jobs;
+    atomic_bool is_stopping;
     // Of the shard under way.
     Scopes scopes;
     Reach *reach;
-    uint8_t *pack; // PACK_SIZE_MAX
-    uint8_t *plain;
-    Ref *refs;
 } Check;
 
 static void report_problem(void *context, const char *object, const Error *problem)
@@ -96,6 +119,108 @@ static Status each_object(Check *check, const char *prefix,
     return STATUS_OK;
 }
 
+// --- jobs -------------------------------------------------------------------------------------
+
+// What came of a job is in `error` at first.
+static Status settle_set(Check *check, CheckJob *job, Error *error);
+static Status settle_manifest(Check *check, CheckJob *job, Error *error);
+static Status settle_pack(Check *check, CheckJob *job, Error *error);
+
+static void *thread_new(void *context)
+{
+    (void)context;
+    return pack_checker_new();
+}
+
+static void thread_free(void *thread)
+{
+    pack_checker_free(thread);
+}
+
+// On a thread; what comes of it is told in job->error.
+static void run_job(void *context, void *thread, void *place)
+{
+    Check *check = context;
+    CheckJob *job = place;
+    switch (job->kind) {
+    case JOB_SET:
+        (void)backup_set_read(check->repository, job->database_id, job->backup_id, job->arena,
+                              &job->set, &job->error);
+        break;
+    case JOB_MANIFEST:
+        (void)manifest_open(check->repository, job->entry->database_id, job->entry->shard_id,
+                            job->entry->manifest_id, job->arena, &job->key, &job->manifest,
+                            &job->error);
+        break;
+    case JOB_PACK:
+        if (job->is_read) {
+            (void)pack_check(thread, check->repository->storage, &job->check,
+                             check->options->limits, &check->is_stopping, &job->extent_count,
+                             &job->error);
+        }
+        break;
+    }
+}
+
+static void job_done(void *place)
+{
+    CheckJob *job = place;
+    data_key_done(&job->key);
+    arena_free(job->arena);
+}
+
+static Status settle(Check *check, CheckJob *job, Error *error)
+{
+    switch (job->kind) {
+    case JOB_SET:
+        return settle_set(check, job, error);
+    case JOB_MANIFEST:
+        return settle_manifest(check, job, error);
+    case JOB_PACK:
+        break;
+    }
+    return settle_pack(check, job, error);
+}
+
+static Status settle_one(Check *check, Error *error)
+{
+    CheckJob *job = job_ring_take(check->jobs, WAIT_MS);
+    if (job == NULL) {
+        return step(check, 0, error);
+    }
+    Error failure = job->error;
+    Status status = settle(check, job, &failure);
+    if (status != STATUS_OK) {
+        *error = failure;
+    }
+    return status;
+}
+
+static Status settle_all(Check *check, Error *error)
+{
+    while (!job_ring_is_empty(check->jobs)) {
+        RETURN_IF_ERROR(settle_one(check, error));
+    }
+    return STATUS_OK;
+}
+
+// A place to fill in and to ask for.
+static Status next_job(Check *check, JobKind kind, CheckJob **ret_job, Error *error)
+{
+    while (job_ring_is_full(check->jobs)) {
+        RETURN_IF_ERROR(settle_one(check, error));
+    }
+    CheckJob *job = job_ring_next(check->jobs);
+    job->kind = kind;
+    job->error = (Error){0};
+    if (job->arena == NULL) {
+        job->arena = arena_new();
+    }
+    arena_reset(job->arena);
+    *ret_job = job;
+    return STATUS_OK;
+}
+
 // --- sets -------------------------------------------------------------------------------------
 
 static void add_entries(Check *check, const BackupSet *set)
@@ -114,24 +239,29 @@ static void add_entries(Check *check, const BackupSet *set)
     }
 }
 
-static Status check_set(Check *check, const StorageObject *object, Error *error)
+static Status ask_set(Check *check, const StorageObject *object, Error *error)
 {
-    CLEANUP(arena_freep) Arena *arena = arena_new();
-    char database_id[UUID_TEXT_SIZE];
-    char backup_id[UUID_TEXT_SIZE];
+    CheckJob *job = NULL;
+    RETURN_IF_ERROR(next_job(check, JOB_SET, &job, error));
     check->report.object_count++;
     check->report.read_bytes += object->size_bytes;
-    if (!backup_set_id_parse(object->key, database_id, backup_id)) {
+    if (!backup_set_id_parse(object->key, job->database_id, job->backup_id)) {
         Status status = document_is_damaged(object->key, "does not have a set's name", error);
         return tolerate(check, status, object->key, error);
     }
-    BackupSet *set = NULL;
-    Status status = backup_set_read(check->repository, database_id, backup_id, arena, &set, error);
-    if (status == STATUS_OK) {
+    snprintf(job->set_key, sizeof(job->set_key), "%s", object->key);
+    job_ring_ask(check->jobs);
+    // The first one alone: it opens the data key, which mostly is that of the others.
+    return check->report.object_count == 1 ? settle_all(check, error) : STATUS_OK;
+}
+
+static Status settle_set(Check *check, CheckJob *job, Error *error)
+{
+    if (error->status == STATUS_OK) {
         check->report.set_count++;
-        add_entries(check, set);
+        add_entries(check, job->set);
     }
-    return tolerate(check, status, object->key, error);
+    return tolerate(check, error->status, job->set_key, error);
 }
 
 static int compare_entries(const void *a, const void *b)
@@ -163,96 +293,30 @@ static Status check_lineage(const Check *check, const Manifest *manifest, Error 
                      manifest->id, manifest->parent_id);
 }
 
-static Status check_manifest(Check *check, const CheckEntry *entry, Error *error)
+static Status check_manifest(Check *check, const CheckJob *job, Error *error)
 {
-    CLEANUP(arena_freep) Arena *arena = arena_new();
-    CLEANUP(data_key_done) DataKey key = {0};
-    Manifest *manifest = NULL;
-    RETURN_IF_ERROR(manifest_open(check->repository, entry->database_id, entry->shard_id,
-                                  entry->manifest_id, arena, &key, &manifest, error));
+    const Manifest *manifest = job->manifest;
     check->report.manifest_count++;
-    if (strcmp(manifest->digest, entry->manifest_digest) != 0) {
+    if (strcmp(manifest->digest, job->entry->manifest_digest) != 0) {
         return error_set(error, REASON_OBJECT_CORRUPT,
                          "manifest '%s' is not the one that its backup names", manifest->id);
     }
     RETURN_IF_ERROR(check_lineage(check, manifest, error));
     const ShardScope *scope = NULL;
-    RETURN_IF_ERROR(scopes_get(&check->scopes, check->repository, &key, manifest, &scope, error));
+    RETURN_IF_ERROR(
+        scopes_get(&check->scopes, check->repository, &job->key, manifest, &scope, error));
     return reach_add(check->reach, scope, manifest, error);
 }
 
-// The blobs of an object in memory: of a pack (number 0) or of a replacement.
-static Status open_index(const ReachedPack *pack, uint32_t number, const uint8_t *data, size_t size,
-                         Check *check, uint32_t **ret_positions, size_t *ret_count, Error *error)
+static Status settle_manifest(Check *check, CheckJob *job, Error *error)
 {
-    if (number == 0) {
-        return pack_index_open(pack->scope, &pack->name, data, size, check->refs, ret_count, error);
-    }
-    CLEANUP_FREE ReplacedBlob *blobs = NULL;
-    size_t whole_size = 0;
-    RETURN_IF_ERROR(replacement_front_open(pack->scope, &pack->name, number, data, size, &blobs,
-                                           ret_count, &whole_size, error));
-    if (whole_size != size) {
-        return error_set(error, REASON_OBJECT_CORRUPT, "the replacement does not fit its index");
-    }
-    *ret_positions = mem_alloc_array(*ret_count, sizeof(**ret_positions));
-    for (size_t i = 0; i < *ret_count; i++) {
-        check->refs[i] = blobs[i].ref;
-        (*ret_positions)[i] = blobs[i].position;
-    }
-    return STATUS_OK;
-}
-
-static Status check_blobs(Check *check, const ReachedPack *pack, uint32_t number,
-                          const uint8_t *data, size_t size, Error *error)
-{
-    size_t count = 0;
-    CLEANUP_FREE uint32_t *positions = NULL;
-    RETURN_IF_ERROR(open_index(pack, number, data, size, check, &positions, &count, error));
-    CLEANUP(blob_opener_freep) BlobOpener *opener = blob_opener_new(pack->scope);
-    uint8_t fold[REF_SIZE] = {0};
-    size_t reached_count = 0;
-    for (size_t i = 0; i < count; i++) {
-        const Ref *ref = &check->refs[i];
-        if (!reached_blob(pack, ref->index)) {
-            continue;
-        }
-        uint32_t position = positions == NULL ? ref->offset : positions[i];
-        RETURN_IF_ERROR(blob_open(opener, ref, data + position, true, check->plain, error));
-        uint8_t encoded[REF_SIZE];
-        ref_encode(ref, encoded);
-        for (size_t byte = 0; byte < REF_SIZE; byte++) {
-            fold[byte] ^= encoded[byte];
-        }
-        reached_count++;
-        // An older object beside it has the same ones.
-        check->report.extent_count += ref->kind == BLOB_EXTENT && !pack->is_seen ? 1 : 0;
-    }
-    if (reached_count != reached_blob_count(pack) || memcmp(fold, pack->fold, REF_SIZE) != 0) {
-        return error_set(error, REASON_OBJECT_CORRUPT,
-                         "the maps name blobs that the pack does not have");
-    }
-    return STATUS_OK;
-}
-
-static Status check_pack(Check *check, const StorageObject *object, const ReachedPack *pack,
-                         uint32_t number, Error *error)
-{
-    size_t size = (size_t)object->size_bytes;
-    if (object->size_bytes < 0 || size > PACK_SIZE_MAX) {
-        return document_is_damaged(object->key, "has an impossible size", error);
-    }
-    while (check->options->limits != NULL && !limits_try_download(check->options->limits, size)) {
-        RETURN_IF_ERROR(step(check, 0, error));
-    }
-    Status status =
-        storage_get_range(check->repository->storage, object->key, 0, size, check->pack, error);
-    RETURN_IF_ERROR(status);
-    check->report.read_bytes += object->size_bytes;
-    if (check_blobs(check, pack, number, check->pack, size, error) != STATUS_OK) {
-        return error_wrap(error, "needed by manifest '%s'", pack->manifest_id);
-    }
-    return STATUS_OK;
+    char object[OBJECT_KEY_SIZE];
+    manifest_object_key(job->entry->shard_id, job->entry->manifest_id, object);
+    Status status = error->status == STATUS_OK ? check_manifest(check, job, error) : error->status;
+    data_key_done(&job->key);
+    check->report.object_count++;
+    RETURN_IF_ERROR(tolerate(check, status, object, error));
+    return step(check, 0, error);
 }
 
 static bool is_sampled(const Check *check)
@@ -265,33 +329,47 @@ static bool is_sampled(const Check *check)
     return (int)(chance % 100) < check->options->sample_percent;
 }
 
+static Status ask_pack(Check *check, const StorageObject *object, ReachedPack *pack,
+                       uint32_t number, Error *error)
+{
+    CheckJob *job = NULL;
+    RETURN_IF_ERROR(next_job(check, JOB_PACK, &job, error));
+    job->pack = pack;
+    job->is_read = is_sampled(check);
+    job->check = (PackCheck){.size_bytes = object->size_bytes, .pack = pack, .number = number};
+    snprintf(job->check.key, sizeof(job->check.key), "%s", object->key);
+    job_ring_ask(check->jobs);
+    return STATUS_OK;
+}
+
 // A pack is followed by its replacements. An older one beside a newer one that is whole is left
 // over: a sweep ended early. It is checked all the same, because a restore reads the pack first.
-static Status visit_reached(Check *check, const StorageObject *object, ReachedPack *pack,
-                            uint32_t number, Error *error)
+static Status settle_pack(Check *check, CheckJob *job, Error *error)
 {
-    if (!is_sampled(check)) {
-        check->report.unread_count++;
-        check->report.object_count++;
-        pack->is_seen = true;
-        pack->seen_bytes = object->size_bytes;
-        return STATUS_OK;
-    }
-    Status status = check_pack(check, object, pack, number, error);
-    if (status == STATUS_NOT_FOUND) {
+    ReachedPack *pack = job->pack;
+    int64_t size_bytes = job->check.size_bytes;
+    if (error->status == STATUS_NOT_FOUND) {
         // A sweep replaced it since it was listed; find_unseen looks for what is there instead.
         error_clear(error);
-        return STATUS_OK;
+        return step(check, size_bytes, error);
     }
-    if (status == STATUS_OK && pack->is_seen) {
-        check->report.orphan_count++;
-        check->report.orphan_bytes += pack->seen_bytes;
-        check->report.object_count--;
+    check->report.object_count++;
+    if (!job->is_read) {
+        check->report.unread_count++;
+    } else {
+        check->report.read_bytes += size_bytes;
+        // An older object beside it has the same extents.
+        check->report.extent_count += pack->is_seen ? 0 : job->extent_count;
+        if (error->status == STATUS_OK && pack->is_seen) {
+            check->report.orphan_count++;
+            check->report.orphan_bytes += pack->seen_bytes;
+            check->report.object_count--;
+        }
     }
     pack->is_seen = true;
-    pack->seen_bytes = object->size_bytes;
-    check->report.object_count++;
-    return tolerate(check, status, object->key, error);
+    pack->seen_bytes = size_bytes;
+    RETURN_IF_ERROR(tolerate(check, error->status, job->check.key, error));
+    return step(check, size_bytes, error);
 }
 
 static Status visit_pack(Check *check, const StorageObject *object, Error *error)
@@ -301,12 +379,11 @@ static Status visit_pack(Check *check, const StorageObject *object, Error *error
     const char *text = strrchr(object->key, '/') + 1;
     ReachedPack *pack =
         pack_object_decode(text, &name, &number) ? reach_find(check->reach, &name) : NULL;
-    if (pack == NULL) {
-        check->report.orphan_count++;
-        check->report.orphan_bytes += object->size_bytes;
-    } else {
-        RETURN_IF_ERROR(visit_reached(check, object, pack, number, error));
+    if (pack != NULL) {
+        return ask_pack(check, object, pack, number, error);
     }
+    check->report.orphan_count++;
+    check->report.orphan_bytes += object->size_bytes;
     return step(check, object->size_bytes, error);
 }
 
@@ -327,7 +404,8 @@ static Status find_unseen(Check *check, ReachedPack *pack, Error *error)
         Status status = storage_stat(check->repository->storage, key, &object, error);
         if (status == STATUS_OK) {
             object.key = key;
-            RETURN_IF_ERROR(visit_reached(check, &object, pack, number, error));
+            RETURN_IF_ERROR(ask_pack(check, &object, pack, number, error));
+            RETURN_IF_ERROR(settle_all(check, error));
         } else if (status != STATUS_NOT_FOUND) {
             return status;
         }
@@ -376,16 +454,17 @@ static Status check_shard(Check *check, size_t *first, Error *error)
             continue;
         }
         previous = entry->manifest_id;
-        char object[OBJECT_KEY_SIZE];
-        manifest_object_key(shard_id, entry->manifest_id, object);
-        check->report.object_count++;
-        RETURN_IF_ERROR(tolerate(check, check_manifest(check, entry, error), object, error));
-        RETURN_IF_ERROR(step(check, 0, error));
+        CheckJob *job = NULL;
+        RETURN_IF_ERROR(next_job(check, JOB_MANIFEST, &job, error));
+        job->entry = entry;
+        job_ring_ask(check->jobs);
     }
+    RETURN_IF_ERROR(settle_all(check, error));
     *first = index;
     char prefix[OBJECT_KEY_SIZE];
     snprintf(prefix, sizeof(prefix), "shards/%s/packs/", shard_id);
     RETURN_IF_ERROR(each_object(check, prefix, visit_pack, error));
+    RETURN_IF_ERROR(settle_all(check, error));
     RETURN_IF_ERROR(check_unseen_packs(check, error));
     shard_done(check);
     return STATUS_OK;
@@ -441,7 +520,8 @@ static Status find_orphan(Check *check, const StorageObject *object, Error *erro
 static Status run_check(Check *check, Error *error)
 {
     RETURN_IF_ERROR(each_object(check, "shards/", measure_object, error));
-    RETURN_IF_ERROR(each_object(check, "sets/", check_set, error));
+    RETURN_IF_ERROR(each_object(check, "sets/", ask_set, error));
+    RETURN_IF_ERROR(settle_all(check, error));
     if (check->entry_count > 0) {
         qsort(check->entries, check->entry_count, sizeof(*check->entries), compare_entries);
     }
@@ -468,19 +548,25 @@ Status repository_check_with(Repository *repository, const CheckOptions *options
         error_set(error, REASON_KEY_MISSING, "the check needs the repository's key file");
         return error_hint(error, "name the key file");
     }
-    Check check = {
-        .repository = repository,
-        .options = options,
-        .pack = mem_alloc(PACK_SIZE_MAX),
-        .plain = mem_alloc(BLOB_SIZE_MAX),
-        .refs = mem_alloc_array(PACK_BLOB_COUNT_MAX, sizeof(Ref)),
-    };
+    Check check = {.repository = repository, .options = options};
+    int64_t memory_bytes =
+        options->memory_bytes > 0 ? options->memory_bytes : REPOSITORY_MEMORY_BYTES;
+    // A third is left for what maps reach.
+    int64_t thread_count = memory_bytes * 2 / 3 / (int64_t)PACK_CHECKER_SIZE;
+    const JobRingOptions jobs = {.job_size = sizeof(CheckJob),
+                                 .place_count = PLACE_COUNT,
+                                 .thread_count = (int)MIN(MAX(thread_count, 1), THREAD_COUNT_MAX),
+                                 .thread_new = thread_new,
+                                 .thread_free = thread_free,
+                                 .run = run_job,
+                                 .job_done = job_done,
+                                 .context = &check};
+    RETURN_IF_ERROR(job_ring_new(&jobs, &check.jobs, error));
     Status status = run_check(&check, error);
+    atomic_store(&check.is_stopping, true);
+    job_ring_free(check.jobs);
     shard_done(&check);
     mem_free(check.entries);
-    mem_free(check.pack);
-    mem_free(check.plain);
-    mem_free(check.refs);
     if (status == STATUS_OK) {
         *ret_report = check.report;
     }

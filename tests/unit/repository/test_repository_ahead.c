@@ -228,6 +228,79 @@ static void test_sets(void **state)
     }
 }
 
+// A line of backups of one small file: for each a set, a manifest, a leaf and a pack.
+enum { LINE_COUNT = 12, CHECK_TOGETHER = 8 };
+
+static void publish_line(Fixture *fixture)
+{
+    Manifest *manifest = NULL;
+    for (int i = 0; i < LINE_COUNT; i++) {
+        source_write(fixture, "one", 1000, 1 + (uint32_t)i);
+        assert_ok(fixture, fixture_publish(fixture, manifest, &manifest));
+        write_set(fixture,
+                  arena_format(fixture->arena, "0197a000-0000-7000-8000-0000000001%02d", i),
+                  manifest);
+    }
+    assert_int_equal(object_count(fixture, "shards/" SHARD_ID "/packs/"), LINE_COUNT);
+}
+
+static void check_line(Fixture *fixture, const char *part, int alone)
+{
+    CheckReport report;
+    distant_storage_gate(fixture->storage, part, alone, CHECK_TOGETHER);
+    assert_ok(fixture, repository_check(fixture->repository, (Progress){0}, NULL, NULL, &report,
+                                        &fixture->error));
+    assert_came_together(fixture);
+    assert_int_equal(report.problem_count, 0);
+    assert_int_equal(report.set_count, LINE_COUNT);
+    assert_int_equal(report.manifest_count, LINE_COUNT);
+    assert_int_equal(report.extent_count, LINE_COUNT);
+    assert_int_equal(report.orphan_count, 0);
+}
+
+static void test_check_of_a_line(void **state)
+{
+    Fixture *fixture = *state;
+    publish_line(fixture);
+    check_line(fixture, "sets/", 1);
+    check_line(fixture, "/manifests/", 0);
+    check_line(fixture, "/packs/", LINE_COUNT); // the leaves
+}
+
+typedef struct Problems {
+    char objects[LINE_COUNT][STORAGE_KEY_SIZE_MAX + 1];
+    int count;
+} Problems;
+
+static void on_problem(void *context, const char *object, const Error *problem)
+{
+    Problems *problems = context;
+    assert_int_equal(problem->reason, REASON_OBJECT_CORRUPT);
+    assert_true(problems->count < LINE_COUNT);
+    snprintf(problems->objects[problems->count++], STORAGE_KEY_SIZE_MAX + 1, "%s", object);
+}
+
+// What is found is told in the order of the listing, whatever came first.
+static void test_problems_come_in_order(void **state)
+{
+    Fixture *fixture = *state;
+    publish_line(fixture);
+    for (size_t i = 0; i < LINE_COUNT; i += 2) {
+        object_flip(fixture, object_key(fixture, "shards/" SHARD_ID "/packs/", i), 110);
+    }
+    for (int round = 0; round < 5; round++) {
+        CheckReport report;
+        Problems problems = {0};
+        assert_ok(fixture, repository_check(fixture->repository, (Progress){0}, on_problem,
+                                            &problems, &report, &fixture->error));
+        assert_int_equal(problems.count, LINE_COUNT / 2);
+        for (int i = 0; i < problems.count; i++) {
+            assert_string_equal(problems.objects[i],
+                                object_key(fixture, "shards/" SHARD_ID "/packs/", 2 * (size_t)i));
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -237,6 +310,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_publish_against_a_parent, set_up, fixture_tear_down),
         cmocka_unit_test_setup_teardown(test_check_of_roots, set_up, fixture_tear_down),
         cmocka_unit_test_setup_teardown(test_check_below_a_root, set_up, fixture_tear_down),
+        cmocka_unit_test_setup_teardown(test_check_of_a_line, set_up, fixture_tear_down),
+        cmocka_unit_test_setup_teardown(test_problems_come_in_order, set_up_distant,
+                                        fixture_tear_down),
         cmocka_unit_test_setup_teardown(test_a_restore_reads_parts, set_up, fixture_tear_down),
         cmocka_unit_test_setup_teardown(test_a_publish_reads_parts, set_up, fixture_tear_down),
         cmocka_unit_test_setup_teardown(test_a_walk_reads_parts, set_up_distant, fixture_tear_down),
