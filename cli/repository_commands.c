@@ -39,12 +39,13 @@ static const RepositoryVerb VERBS[] = {
     {"check", verb_check,
      "usage: holdfast repository check " PLACE "\n"
      "                                [--sample PERCENT] [--state FILE] [--bandwidth BYTES]\n"
-     "                                [--output json]\n\n"
+     "                                [--cpus N] [--memory BYTES] [--output json]\n\n"
      "Reads and verifies everything that every backup needs: each object is there, is what was\n"
      "written, and belongs where it is. Exit code 10 when something is not. With --sample only so\n"
      "many of every 100 packs are read; maps are, and each pack must be there, in any case. FILE\n"
-     "keeps how far it came, so that a check that is stopped goes on there. With --bandwidth it\n"
-     "reads at most so many bytes of packs a second, such as 20MiB.\n"},
+     "keeps how far it came, so that a check that is stopped goes on there. Packs are read several\n"
+     "at once: with --bandwidth at most so many bytes a second, such as 20MiB, with --cpus by at\n"
+     "most so many threads, and with --memory as many as fit into it.\n"},
     {"list", verb_list,
      "usage: holdfast repository list " PLACE " [--database NAME]\n"
      "                                [--sizes] [--output json]\n\n"

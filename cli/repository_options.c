@@ -32,13 +32,14 @@
             "the store's credential: a file like ~/.aws/credentials; gs://: a JSON key", NULL,     \
             false                                                                                  \
     }
-#define OFFLINE_BANDWIDTH                                                                          \
-    {                                                                                              \
-        "bandwidth", VALUE_BYTES, "BYTES", NULL,                                                   \
-            "of the repository, at most so many a second, such as 20MiB", NULL, false              \
-    }
 #define OFFLINE_LIMITS                                                                             \
-    OFFLINE_BANDWIDTH,                                                                             \
+    {"bandwidth",                                                                                  \
+     VALUE_BYTES,                                                                                  \
+     "BYTES",                                                                                      \
+     NULL,                                                                                         \
+     "of the repository, at most so many a second, such as 20MiB",                                 \
+     NULL,                                                                                         \
+     false},                                                                                       \
         {"cpus",                                                                                   \
          VALUE_INTEGER,                                                                            \
          "N",                                                                                      \
@@ -95,7 +96,7 @@ const CommandOption OFFLINE_CHECK[] = {
      NULL, false},
     {"state", VALUE_TEXT, "FILE", NULL, "keeps how far it came, to go on there when it is stopped",
      NULL, false},
-    OFFLINE_BANDWIDTH,
+    OFFLINE_LIMITS,
     NO_MORE};
 const CommandOption OFFLINE_COPY[] = {
     OFFLINE_REPOSITORY,
