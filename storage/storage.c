@@ -13,6 +13,7 @@
 #include <string.h>
 
 #define LIST_LIMIT_MAX 1000
+#define GET_FIRST_SIZE ((size_t)64 * 1024)
 
 static const StorageWriteOptions write_defaults = {.is_create_only = false};
 
@@ -225,8 +226,14 @@ static Status read_range(Storage *storage, const char *key, int64_t offset, void
     return status;
 }
 
-Status storage_get(Storage *storage, const char *key, size_t size_max, Arena *arena,
-                   uint8_t **ret_data, size_t *ret_size, Error *error)
+// A NUL follows, so that text can be used as text.
+static uint8_t *data_alloc(Arena *arena, size_t size)
+{
+    return arena_alloc(arena, size + 1);
+}
+
+static Status get_large(Storage *storage, const char *key, size_t size_max, Arena *arena,
+                        uint8_t **ret_data, size_t *ret_size, Error *error)
 {
     StorageObject object;
     RETURN_IF_ERROR(storage_stat(storage, key, &object, error));
@@ -235,13 +242,25 @@ Status storage_get(Storage *storage, const char *key, size_t size_max, Arena *ar
                          (long long)object.size_bytes, size_max);
     }
     size_t size = (size_t)object.size_bytes;
-    uint8_t *data = arena_alloc(arena, size + 1); // a NUL follows, so that text can be used as text
-    size_t done = 0;
-    if (size > 0) {
-        RETURN_IF_ERROR(read_range(storage, key, 0, data, size, &done, error));
+    *ret_data = data_alloc(arena, size);
+    *ret_size = 0;
+    return size == 0 ? STATUS_OK : read_range(storage, key, 0, *ret_data, size, ret_size, error);
+}
+
+Status storage_get(Storage *storage, const char *key, size_t size_max, Arena *arena,
+                   uint8_t **ret_data, size_t *ret_size, Error *error)
+{
+    // Most objects that are read whole are small: then one request tells size and content.
+    size_t first_size = MIN(size_max, GET_FIRST_SIZE - 1) + 1;
+    CLEANUP_FREE uint8_t *first = mem_alloc(first_size);
+    size_t size = 0;
+    RETURN_IF_ERROR(read_range(storage, key, 0, first, first_size, &size, error));
+    if (size == first_size) {
+        return get_large(storage, key, size_max, arena, ret_data, ret_size, error);
     }
-    *ret_data = data;
-    *ret_size = done;
+    *ret_data = data_alloc(arena, size);
+    *ret_size = size;
+    memcpy(*ret_data, first, size);
     return STATUS_OK;
 }
 

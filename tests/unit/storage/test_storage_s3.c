@@ -527,6 +527,24 @@ static void test_virtual_hosts(void **state)
     storage_free(storage);
 }
 
+static void test_a_small_object_is_one_request(void **state)
+{
+    Fixture *fixture = *state;
+    CLEANUP(arena_freep) Arena *arena = arena_new();
+    uint8_t *data = NULL;
+    size_t size = 0;
+    PLAY(fixture, {.method = "GET",
+                   .part_of_target = "/k",
+                   .status = 206,
+                   .headers = "Content-Range: bytes 0-4/5\r\n",
+                   .body = "hello"});
+    assert_ok(storage_get(fixture->storage, "k", 1 << 20, arena, &data, &size, &fixture->error),
+              &fixture->error);
+    assert_int_equal(size, 5);
+    assert_string_equal((const char *)data, "hello");
+    assert_string_equal(buffer_text(&fixture->log), "GET /bucket/some/prefix/k\n");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -544,6 +562,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_listings, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_only_stale_uploads_are_aborted, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_virtual_hosts, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_small_object_is_one_request, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
