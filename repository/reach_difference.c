@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a manifest reaches that another one does not, by walking both side by side: equal nodes are
-// not entered. Of the file list, the nodes' names say what is shared: a path is in one leaf, so a
-// path of a leaf that base does not have can only be in leaves of base that the manifest does not
-// have.
+// not entered, and those that differ are read ahead, in both. Of the file list, the nodes' names
+// say what is shared: a path is in one leaf, so a path of a leaf that base does not have can only
+// be in leaves of base that the manifest does not have.
 #include "common/memory.h"
 #include "repository/repository_reach.h"
 
@@ -34,7 +34,9 @@ typedef struct Difference {
     bool has_base_file;
     ListNode *nodes;
     size_t node_count, node_capacity;
-    size_t *by_hash; // indices of nodes
+    size_t *by_hash;  // indices of nodes
+    Ref *base_leaves; // that the manifest does not have
+    size_t base_leaf_count, base_leaf_capacity;
     BaseFile *files; // in order of path
     size_t file_count, file_capacity;
     Ref *leaves; // of the manifest, that base does not have
@@ -177,17 +179,38 @@ static Status read_base_leaf(Difference *difference, const Ref *ref, Error *erro
     return STATUS_OK;
 }
 
-static Status read_base_files(Difference *difference, size_t node_index, Error *error)
+static void find_base_leaves(Difference *difference, size_t node_index)
 {
     const ListNode *node = &difference->nodes[node_index];
     if (node->is_shared) {
-        return STATUS_OK;
+        return;
     }
     if (node->level == 0) {
-        return read_base_leaf(difference, &node->ref, error);
+        difference->base_leaves =
+            grow(difference->base_leaves, difference->base_leaf_count,
+                 &difference->base_leaf_capacity, sizeof(*difference->base_leaves));
+        difference->base_leaves[difference->base_leaf_count++] = node->ref;
     }
     for (size_t child = 0; child < node->child_count; child++) {
-        RETURN_IF_ERROR(read_base_files(difference, node->first_child + child, error));
+        find_base_leaves(difference, node->first_child + child);
+    }
+}
+
+// Before leaf `index` is read: asks for it and for some that follow.
+static void ask_leaves(BlobOpener *opener, const Ref *leaves, size_t count, size_t index)
+{
+    if (index % AHEAD_STEP == 0) {
+        blob_ask(opener, AHEAD_LEAVES, &leaves[index], MIN(count - index, AHEAD_STEP));
+    }
+}
+
+static Status read_base_files(Difference *difference, Error *error)
+{
+    find_base_leaves(difference, 0);
+    for (size_t i = 0; i < difference->base_leaf_count; i++) {
+        ask_leaves(difference->base_opener, difference->base_leaves, difference->base_leaf_count,
+                   i);
+        RETURN_IF_ERROR(read_base_leaf(difference, &difference->base_leaves[i], error));
     }
     return STATUS_OK;
 }
@@ -241,19 +264,56 @@ static Status walk_list(Difference *difference, const Ref *ref, int level, Error
     return STATUS_OK;
 }
 
+static bool base_has(const Difference *difference, int level, int64_t position)
+{
+    const MapReader *base = &difference->base_map;
+    return difference->has_base_file && level <= base->depth &&
+           position < map_width(base->fan_out, base->extent_count, level);
+}
+
+// Of nodes below one that both walks have at hand.
+static bool is_other_than(MapReader *reader, int level, int64_t position, const Ref *ref)
+{
+    Ref other;
+    Error error = {0}; // the walk itself says so, when it comes to it
+    return map_reader_get(reader, level, position, &other, &error) == STATUS_OK &&
+           other.kind != BLOB_ZERO && !is_same_blob(&other, ref);
+}
+
+static bool is_new(void *context, int level, int64_t position, const Ref *ref)
+{
+    Difference *difference = context;
+    return !base_has(difference, level, position) ||
+           is_other_than(&difference->base_map, level, position, ref);
+}
+
+static bool is_replaced(void *context, int level, int64_t position, const Ref *ref)
+{
+    Difference *difference = context;
+    return is_other_than(&difference->map, level, position, ref);
+}
+
+// The walk enters a node that differs from base's, whose own was looked at.
+static void ask_differences(Difference *difference, int level, int64_t position)
+{
+    map_reader_ask(&difference->map, level, position, is_new, difference);
+    if (base_has(difference, level, position) &&
+        difference->map.fan_out == difference->base_map.fan_out) {
+        map_reader_ask(&difference->base_map, level, position, is_replaced, difference);
+    }
+}
+
 // Level and position say the same extents in both, however deep the maps are. Where their fan-outs
 // differ, only extents are found to be shared: a blob that both have is the same wherever it is.
 static Status walk_map(Difference *difference, int level, int64_t position, Error *error)
 {
     Ref ref;
     Ref base_ref;
-    const MapReader *base = &difference->base_map;
     RETURN_IF_ERROR(map_reader_get(&difference->map, level, position, &ref, error));
     if (ref.kind == BLOB_ZERO) {
         return STATUS_OK;
     }
-    if (difference->has_base_file && level <= base->depth &&
-        position < map_width(base->fan_out, base->extent_count, level)) {
+    if (base_has(difference, level, position)) {
         RETURN_IF_ERROR(map_reader_get(&difference->base_map, level, position, &base_ref, error));
         if (is_same_blob(&base_ref, &ref)) {
             return STATUS_OK;
@@ -263,6 +323,7 @@ static Status walk_map(Difference *difference, int level, int64_t position, Erro
     if (level == 0) {
         return STATUS_OK;
     }
+    ask_differences(difference, level, position);
     const int fan_out = difference->map.fan_out;
     int64_t width = map_width(fan_out, difference->map.extent_count, level - 1);
     int64_t end = MIN(width, (position + 1) * fan_out);
@@ -289,13 +350,32 @@ static Status walk_file(Difference *difference, const ListEntry *entry, Error *e
     return walk_map(difference, depth, 0, error);
 }
 
+static bool has_new_root(void *context, const ListEntry *entry)
+{
+    const Difference *difference = context;
+    const BaseFile *base = find_file(difference, entry->path);
+    if (base != NULL && is_same_blob(&base->root, &entry->root)) {
+        return false;
+    }
+    if (base != NULL && base->depth == entry->depth) {
+        blob_ask(difference->base_opener, AHEAD_ROOTS, &base->root, 1);
+    }
+    return true;
+}
+
 static Status walk_leaf(Difference *difference, const Ref *ref, Error *error)
 {
     CLEANUP_FREE uint8_t *data = NULL;
+    CLEANUP_FREE LeafAhead *ahead = mem_alloc(sizeof(*ahead));
     size_t count = 0;
     size_t offset = NODE_HEADER_SIZE;
     RETURN_IF_ERROR(read_list_node(difference->opener, ref, 0, &data, &count, error));
+    *ahead = (LeafAhead){.depth_min = 1,
+                         .is_wanted = has_new_root,
+                         .context = difference,
+                         .map_fan_out = difference->map.fan_out};
     for (size_t i = 0; i < count; i++) {
+        leaf_ahead(ahead, difference->opener, data, ref->plain_size, count, i);
         if (!list_entry_decode(difference->map.fan_out, data, ref->plain_size, &offset,
                                difference->entry)) {
             return node_is_damaged(ref, "has an impossible entry", error);
@@ -313,9 +393,10 @@ static Status walk(Difference *difference, const ManifestRoot *root, const Manif
     RETURN_IF_ERROR(read_base_nodes(difference, base_root, error));
     RETURN_IF_ERROR(walk_list(difference, &root->ref, root->level, error));
     if (difference->leaf_count > 0) {
-        RETURN_IF_ERROR(read_base_files(difference, 0, error));
+        RETURN_IF_ERROR(read_base_files(difference, error));
     }
     for (size_t i = 0; i < difference->leaf_count; i++) {
+        ask_leaves(difference->opener, difference->leaves, difference->leaf_count, i);
         RETURN_IF_ERROR(walk_leaf(difference, &difference->leaves[i], error));
     }
     return STATUS_OK;
@@ -340,11 +421,15 @@ Status reach_add_difference(Reach *reach, const ShardScope *scope, const Manifes
     reach_begin(reach, scope, manifest->id);
     map_reader_init(&difference.map, opener, root.map_fan_out);
     map_reader_init(&difference.base_map, base_opener, base_root.map_fan_out);
+    difference.map.asks_below_only = difference.base_map.asks_below_only = true;
+    blob_opener_read_ahead(opener);
+    blob_opener_read_ahead(base_opener);
     Status status = walk(&difference, &root, &base_root, error);
     map_reader_done(&difference.map);
     map_reader_done(&difference.base_map);
     mem_free(difference.nodes);
     mem_free(difference.by_hash);
+    mem_free(difference.base_leaves);
     mem_free(difference.files);
     mem_free(difference.leaves);
     return status;

@@ -375,7 +375,7 @@ static void ask_below_next(MapReader *reader, MapNodeIsWanted is_wanted, void *c
     Error error = {0}; // the walk itself says so, when it comes to it
     const MapNode *above = &reader->levels[3];
     int64_t position = reader->levels[2].position + 1;
-    if (reader->next_tried == position || reader->depth < 3 ||
+    if (reader->next_tried == position || reader->depth < 3 || reader->asks_below_only ||
         reader->levels[2].asked < end_below(reader, 1, &reader->levels[2]) ||
         position >= map_width(reader->fan_out, reader->extent_count, 2) ||
         above->position != position / reader->fan_out) {

@@ -56,6 +56,7 @@ typedef struct MapReader {
     int64_t size_bytes;
     int64_t extent_count;
     int fan_out, depth;
+    bool asks_below_only; // map_reader_ask does not look into the next node of level 2
     Ref root;
     MapNode levels[MAP_LEVEL_MAX + 1];
     MapNode next; // of level 2: the one that comes after that of levels

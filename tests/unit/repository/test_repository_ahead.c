@@ -228,6 +228,35 @@ static void test_sets(void **state)
     }
 }
 
+// Twenty nodes, each in a pack of its own; then each of them is made anew.
+static void test_a_difference(void **state)
+{
+    Fixture *fixture = *state;
+    Manifest *base = NULL;
+    Manifest *manifest = NULL;
+    source_write(fixture, "large", 20 * NODE_BYTES, 0);
+    for (int64_t i = 0; i < 40; i++) {
+        source_patch(fixture, "large", i % 20 * NODE_BYTES, EXTENT, 1 + (uint32_t)i);
+        assert_ok(fixture, fixture_publish(fixture, manifest, &manifest));
+        base = i == 19 ? manifest : base;
+    }
+    CLEANUP(scope_done) ShardScope scope = {0};
+    CLEANUP(reach_freep) Reach *reach = reach_new(NULL, NULL);
+    assert_ok(fixture, scope_init(&scope, fixture->repository, &fixture->key, DATABASE_ID, SHARD_ID,
+                                  &fixture->error));
+    // Of both: the leaf, the root, and then twenty nodes. More come together than one side asks
+    // for.
+    distant_storage_gate(fixture->storage, "/packs/", 4, 20);
+    assert_ok(fixture,
+              reach_add_difference(reach, &scope, manifest, &scope, base, &fixture->error));
+    assert_came_together(fixture);
+    size_t pack_count = 0;
+    while (reach_at(reach, pack_count) != NULL) {
+        pack_count++;
+    }
+    assert_int_equal(pack_count, 20);
+}
+
 // A line of backups of one small file: for each a set, a manifest, a leaf and a pack.
 enum { LINE_COUNT = 12, CHECK_TOGETHER = 8 };
 
@@ -310,6 +339,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_publish_against_a_parent, set_up, fixture_tear_down),
         cmocka_unit_test_setup_teardown(test_check_of_roots, set_up, fixture_tear_down),
         cmocka_unit_test_setup_teardown(test_check_below_a_root, set_up, fixture_tear_down),
+        cmocka_unit_test_setup_teardown(test_a_difference, set_up, fixture_tear_down),
         cmocka_unit_test_setup_teardown(test_check_of_a_line, set_up, fixture_tear_down),
         cmocka_unit_test_setup_teardown(test_problems_come_in_order, set_up_distant,
                                         fixture_tear_down),
