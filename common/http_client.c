@@ -335,8 +335,8 @@ static CURLcode on_tls(CURL *curl, void *tls_context, void *context)
 static CURLcode set_trust(CURL *curl, const HttpRequest *request, X509_STORE *trusted)
 {
     SET_OPTION(curl, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
-    if (trusted != NULL) {
-        SET_OPTION(curl, CURLOPT_SSL_CTX_FUNCTION, on_tls);
+    // A libcurl with another TLS library than ours reads the certificates by itself.
+    if (trusted != NULL && curl_easy_setopt(curl, CURLOPT_SSL_CTX_FUNCTION, on_tls) == CURLE_OK) {
         SET_OPTION(curl, CURLOPT_SSL_CTX_DATA, trusted);
         SET_OPTION(curl, CURLOPT_CAINFO, NULL); // nothing beside it
         SET_OPTION(curl, CURLOPT_CAPATH, NULL);
