@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Fetching for a restore. A window is sorted by pack and offset and cut into spans; a worker
-// fetches a span with one read, opens its extents, and writes those that are neighbours in their
-// file with one direct write.
+// Fetching for a restore. A worker fetches a span of a window with one read, opens its extents, and
+// writes those that are neighbours in their file with one direct write.
 #include "repository/repository_fetcher.h"
 
 #include "common/file.h"
 #include "common/memory.h"
+#include "repository/fetch_window.h"
 #include "repository/repository_source.h"
 
 #include <assert.h>
@@ -17,39 +17,16 @@
 #include <time.h>
 #include <unistd.h>
 
-#define WORKER_COUNT_MAX 32
-#define WINDOW_ITEM_COUNT ((size_t)32 * 1024) // 1 GiB of extents, 3 MiB of memory
-#define WINDOW_FILE_COUNT ((size_t)4096)
-#define SPAN_SIZE_MAX ((size_t)2 * 1024 * 1024)
-#define SPAN_ITEM_COUNT_MAX 2048          // so that well compressed extents fill a span, too
-#define SPAN_GAP_MAX ((size_t)128 * 1024) // reading over so much is cheaper than a second read
+#define WORKER_COUNT_MAX 16
+#define WORKER_SIZE (INT64_C(6) * 1024 * 1024) // in memory
 #define RUN_SIZE_MAX ((size_t)2 * 1024 * 1024)
 #define DIRECT_SIZE_MIN (INT64_C(256) * 1024) // of a file
 #define WAIT_NS (INT64_C(100) * 1000 * 1000)
 
-typedef struct FetchFile {
-    char *path;
-    int64_t size_bytes;
-} FetchFile;
-
-typedef struct FetchItem {
-    Ref ref;
-    uint32_t file;
-    int64_t offset; // in the file
-} FetchItem;
-
-typedef struct Window {
-    FetchItem *items; // sorted once it is handed out
-    size_t item_count, next_item;
-    FetchFile *files;
-    size_t file_count;
-    int busy_count; // spans that are worked on
-    struct Window *next;
-} Window;
-
 struct Fetcher {
     const ShardScope *scope;
     int directory_fd;
+    size_t patch_count_max; // of a window
     Limits *limits;
     Window *gathering; // the producer's
     pthread_t workers[WORKER_COUNT_MAX];
@@ -73,61 +50,6 @@ typedef struct FetchWorker {
     const FetchFile *file; // that fd is open on
     bool is_direct;
 } FetchWorker;
-
-// --- windows ----------------------------------------------------------------------------------
-
-static Window *window_new(void)
-{
-    Window *window = mem_alloc(sizeof(*window));
-    window->items = mem_alloc_array(WINDOW_ITEM_COUNT, sizeof(*window->items));
-    window->files = mem_alloc_array(WINDOW_FILE_COUNT, sizeof(*window->files));
-    return window;
-}
-
-static void window_free(Window *window)
-{
-    if (window != NULL) {
-        for (size_t i = 0; i < window->file_count; i++) {
-            mem_free(window->files[i].path);
-        }
-        mem_free(window->files);
-        mem_free(window->items);
-        mem_free(window);
-    }
-}
-
-static int compare_items(const void *a, const void *b)
-{
-    const FetchItem *left = a;
-    const FetchItem *right = b;
-    int order = memcmp(left->ref.pack.id, right->ref.pack.id, ID_SIZE);
-    if (order == 0 && left->ref.pack.epoch != right->ref.pack.epoch) {
-        order = left->ref.pack.epoch < right->ref.pack.epoch ? -1 : 1;
-    }
-    if (order == 0) {
-        order = left->ref.index < right->ref.index ? -1 : left->ref.index > right->ref.index;
-    }
-    return order;
-}
-
-// How many items from `first` one read fetches.
-static size_t span_length(const Window *window, size_t first)
-{
-    const Ref *start = &window->items[first].ref;
-    size_t end = (size_t)start->offset + start->stored_size;
-    size_t count = 1;
-    while (first + count < window->item_count && count < SPAN_ITEM_COUNT_MAX) {
-        const Ref *ref = &window->items[first + count].ref;
-        size_t ref_end = (size_t)ref->offset + ref->stored_size;
-        if (!pack_name_equal(&start->pack, &ref->pack) || ref->offset < end ||
-            ref->offset - end > SPAN_GAP_MAX || ref_end - start->offset > SPAN_SIZE_MAX) {
-            break;
-        }
-        end = ref_end;
-        count++;
-    }
-    return count;
-}
 
 // --- working ----------------------------------------------------------------------------------
 
@@ -180,104 +102,158 @@ static Status write_plain(FetchWorker *worker, size_t size, int64_t offset, Erro
     return STATUS_OK;
 }
 
-static Status open_run(FetchWorker *worker, const FetchItem *items, size_t count, size_t first,
-                       size_t *ret_end, size_t *ret_size, Error *error)
+// Copies what is kept and follows in the file.
+static const FetchItem *add_patches(FetchWorker *worker, const Window *window,
+                                    const FetchItem *last, size_t *size)
+{
+    for (FetchItem *patch = window_patch_after(window, last);
+         patch != NULL && *size + patch->ref.plain_size <= RUN_SIZE_MAX;
+         patch = window_patch_after(window, last)) {
+        memcpy(worker->plain + *size, window_patch(window, patch), patch->ref.plain_size);
+        *size += patch->ref.plain_size;
+        patch->is_written = true;
+        last = patch;
+    }
+    return last;
+}
+
+// Opens items of a span from *next that are neighbours in their file, and what is kept between
+// and behind them.
+static Status open_run(FetchWorker *worker, const Window *window, const Span *span, size_t *next,
+                       size_t *ret_size, Error *error)
 {
     size_t size = 0;
-    size_t index = first;
-    for (; index < count; index++) {
-        const FetchItem *item = &items[index];
-        if (item->file != items[first].file ||
-            item->offset != items[first].offset + (int64_t)size ||
-            size + item->ref.plain_size > RUN_SIZE_MAX) {
+    const FetchItem *items = &window->items[span->first];
+    const FetchItem *last = NULL;
+    for (; *next < span->count; (*next)++) {
+        const FetchItem *item = &items[*next];
+        if (last != NULL &&
+            (!item_follows(item, last) || size + item->ref.plain_size > RUN_SIZE_MAX)) {
             break;
         }
         RETURN_IF_ERROR(blob_open(worker->opener, &item->ref,
-                                  worker->sealed + worker->places[index].offset, false,
+                                  worker->sealed + worker->places[*next].offset, false,
                                   worker->plain + size, error));
         size += item->ref.plain_size;
+        last = add_patches(worker, window, item, &size);
     }
-    *ret_end = index;
     *ret_size = size;
     return STATUS_OK;
 }
 
-// Opens the items from `first` that are neighbours in their file, and writes them.
-static Status write_run(FetchWorker *worker, const Window *window, const FetchItem *items,
-                        size_t count, size_t *first, Error *error)
+static Status write_run(FetchWorker *worker, const Window *window, const FetchItem *start,
+                        size_t size, Error *error)
 {
-    const FetchItem *start = &items[*first];
     const FetchFile *file = &window->files[start->file];
-    size_t size = 0;
-    limits_enter(worker->fetcher->limits);
-    Status status = open_run(worker, items, count, *first, first, &size, error);
-    limits_leave(worker->fetcher->limits);
-    if (status != STATUS_OK) {
-        return error_wrap(error, "file '%s'", file->path);
-    }
     if (worker->file != file) {
         RETURN_IF_ERROR(open_target(worker, file, true, error));
     }
     return write_plain(worker, size, start->offset, error);
 }
 
-static Status fetch_span(FetchWorker *worker, const Window *window, const FetchItem *items,
-                         size_t count, Error *error)
+static Status check_stopping(const FetchWorker *worker, Error *error)
+{
+    return atomic_load(&worker->fetcher->is_stopping)
+               ? error_set(error, REASON_CANCELED, "the restore was stopped")
+               : STATUS_OK;
+}
+
+static Status write_runs(FetchWorker *worker, const Window *window, const Span *span, Error *error)
+{
+    for (size_t next = 0; next < span->count;) {
+        size_t size = 0;
+        const FetchItem *start = &window->items[span->first + next];
+        RETURN_IF_ERROR(check_stopping(worker, error));
+        limits_enter(worker->fetcher->limits);
+        Status status = open_run(worker, window, span, &next, &size, error);
+        limits_leave(worker->fetcher->limits);
+        if (status != STATUS_OK) {
+            return error_wrap(error, "file '%s'", window->files[start->file].path);
+        }
+        RETURN_IF_ERROR(write_run(worker, window, start, size, error));
+    }
+    return STATUS_OK;
+}
+
+static Status open_patches(FetchWorker *worker, const Window *window, const Span *span,
+                           Error *error)
+{
+    Status status = check_stopping(worker, error);
+    limits_enter(worker->fetcher->limits);
+    for (size_t i = 0; i < span->count && status == STATUS_OK; i++) {
+        const FetchItem *patch = &window->items[span->first + i];
+        if (blob_open(worker->opener, &patch->ref, worker->sealed + worker->places[i].offset, false,
+                      window_patch(window, patch), error) != STATUS_OK) {
+            status = error_wrap(error, "file '%s'", window->files[patch->file].path);
+        }
+    }
+    limits_leave(worker->fetcher->limits);
+    return status;
+}
+
+static Status fetch_span(FetchWorker *worker, const Window *window, const Span *span, Error *error)
 {
     size_t size = 0;
     Fetcher *fetcher = worker->fetcher;
-    for (size_t i = 0; i < count; i++) {
+    const FetchItem *items = &window->items[span->first];
+    for (size_t i = 0; i < span->count; i++) {
         const Ref *ref = &items[i].ref;
         size = (size_t)ref->offset + ref->stored_size - items[0].ref.offset;
         worker->places[i] = (BlobPlace){
             .index = ref->index, .offset = ref->offset, .stored_size = ref->stored_size};
     }
     limits_wait_download(fetcher->limits, size, &fetcher->is_stopping);
-    if (blob_fetch(worker->opener, &items[0].ref.pack, worker->places, count, worker->sealed,
+    if (blob_fetch(worker->opener, &items[0].ref.pack, worker->places, span->count, worker->sealed,
                    SPAN_SIZE_MAX, &size, error) != STATUS_OK) {
         return error_wrap(error, "file '%s'", window->files[items[0].file].path);
     }
     atomic_fetch_add(&fetcher->read_bytes, (long long)size);
-    for (size_t index = 0; index < count;) {
-        if (atomic_load(&fetcher->is_stopping)) {
-            return error_set(error, REASON_CANCELED, "the restore was stopped");
+    return span->kind == SPAN_PATCHES ? open_patches(worker, window, span, error)
+                                      : write_runs(worker, window, span, error);
+}
+
+// Writes the patches that no run has taken along.
+static Status write_left_patches(FetchWorker *worker, const Window *window, Error *error)
+{
+    for (size_t sequence = 0; sequence < window->item_count; sequence++) {
+        FetchItem *patch = &window->items[window->positions[sequence]];
+        if (!patch->is_patch || patch->is_written) {
+            continue;
         }
-        RETURN_IF_ERROR(write_run(worker, window, items, count, &index, error));
+        RETURN_IF_ERROR(check_stopping(worker, error));
+        size_t size = patch->ref.plain_size;
+        memcpy(worker->plain, window_patch(window, patch), size);
+        patch->is_written = true;
+        (void)add_patches(worker, window, patch, &size);
+        RETURN_IF_ERROR(write_run(worker, window, patch, size, error));
     }
     return STATUS_OK;
 }
 
 // With the mutex held: does one span with the mutex released.
-static void work(FetchWorker *worker, Window *window)
+static void work(FetchWorker *worker, Window *window, const Span *span)
 {
     Fetcher *fetcher = worker->fetcher;
-    const FetchItem *items = &window->items[window->next_item];
-    size_t count = span_length(window, window->next_item);
-    window->next_item += count;
-    window->busy_count++;
     pthread_mutex_unlock(&fetcher->mutex);
     Error error = {0};
-    Status status = fetch_span(worker, window, items, count, &error);
+    Status status = span->kind == SPAN_LEFT_PATCHES ? write_left_patches(worker, window, &error)
+                                                    : fetch_span(worker, window, span, &error);
     pthread_mutex_lock(&fetcher->mutex);
     if (status != STATUS_OK && fetcher->failure.status == STATUS_OK) {
         fetcher->failure = error;
         atomic_store(&fetcher->is_stopping, true);
-        pthread_cond_broadcast(&fetcher->changed);
     }
-    window->busy_count--;
+    window_end(window, span);
+    pthread_cond_broadcast(&fetcher->changed);
     pthread_cond_signal(&fetcher->progressed);
 }
 
-// With the mutex held: drops windows that are done; the oldest with work left, or NULL.
-static Window *find_work(FetchWorker *worker)
+// With the mutex held.
+static void drop_done_windows(Fetcher *fetcher)
 {
-    Fetcher *fetcher = worker->fetcher;
-    Window *found = NULL;
-    for (Window **place = &fetcher->queue; *place != NULL && found == NULL;) {
+    for (Window **place = &fetcher->queue; *place != NULL;) {
         Window *window = *place;
-        if (window->next_item < window->item_count) {
-            found = window;
-        } else if (window->busy_count == 0) {
+        if (window_is_done(window)) {
             *place = window->next;
             window_free(window);
             pthread_cond_signal(&fetcher->progressed);
@@ -285,7 +261,20 @@ static Window *find_work(FetchWorker *worker)
             place = &window->next;
         }
     }
-    return found;
+}
+
+// With the mutex held: a window with a span to work on, or NULL. Patches go first, so that no
+// worker waits for those of the next window.
+static Window *find_work(const Fetcher *fetcher, Span *ret_span)
+{
+    for (SpanKind kind = 0; kind < SPAN_KIND_COUNT; kind++) {
+        for (Window *window = fetcher->queue; window != NULL; window = window->next) {
+            if (window_take(window, kind, ret_span)) {
+                return window;
+            }
+        }
+    }
+    return NULL;
 }
 
 static void *run_worker(void *argument)
@@ -299,11 +288,13 @@ static void *run_worker(void *argument)
     worker->plain = mem_alloc_aligned(DIRECT_ALIGNMENT, RUN_SIZE_MAX);
     pthread_mutex_lock(&fetcher->mutex);
     while (!fetcher->is_ending && fetcher->failure.status == STATUS_OK) {
-        Window *window = find_work(worker);
+        Span span;
+        drop_done_windows(fetcher);
+        Window *window = find_work(fetcher, &span);
         if (window == NULL) {
             pthread_cond_wait(&fetcher->changed, &fetcher->mutex);
         } else {
-            work(worker, window);
+            work(worker, window, &span);
             worker->file = NULL; // the window may go
         }
     }
@@ -316,14 +307,17 @@ static void *run_worker(void *argument)
     return NULL;
 }
 
-Status fetcher_new(const ShardScope *scope, int directory_fd, int worker_count, Limits *limits,
+Status fetcher_new(const ShardScope *scope, int directory_fd, int64_t memory_bytes, Limits *limits,
                    Fetcher **ret_fetcher, Error *error)
 {
-    assert(worker_count > 0 && worker_count <= WORKER_COUNT_MAX);
+    // Half for the workers, and a third for the patches of two windows; the rest is for items.
+    int64_t worker_count = MIN(memory_bytes / 2 / WORKER_SIZE, WORKER_COUNT_MAX);
+    assert(worker_count > 0);
     Fetcher *fetcher = mem_alloc(sizeof(*fetcher));
     fetcher->scope = scope;
     fetcher->directory_fd = directory_fd;
     fetcher->limits = limits;
+    fetcher->patch_count_max = (size_t)memory_bytes / 6 / EXTENT_SIZE;
     pthread_condattr_t attributes;
     pthread_condattr_init(&attributes);
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
@@ -331,7 +325,7 @@ Status fetcher_new(const ShardScope *scope, int directory_fd, int worker_count, 
     pthread_cond_init(&fetcher->changed, NULL);
     pthread_cond_init(&fetcher->progressed, &attributes);
     pthread_condattr_destroy(&attributes);
-    for (int i = 0; i < worker_count; i++) {
+    for (int64_t i = 0; i < worker_count; i++) {
         if (pthread_create(&fetcher->workers[i], NULL, run_worker, fetcher) != 0) {
             fetcher_free(fetcher);
             return error_set(error, REASON_EXHAUSTED, "no thread could be started");
@@ -369,22 +363,15 @@ void fetcher_free(Fetcher *fetcher)
 
 // --- the producer -----------------------------------------------------------------------------
 
-static void add_file(Window *window, const char *path, int64_t size_bytes)
-{
-    assert(window->file_count < WINDOW_FILE_COUNT);
-    window->files[window->file_count++] =
-        (FetchFile){.path = string_copy(path), .size_bytes = size_bytes};
-}
-
 void fetcher_begin_file(Fetcher *fetcher, const char *path, int64_t size_bytes)
 {
-    if (fetcher->gathering != NULL && fetcher->gathering->file_count == WINDOW_FILE_COUNT) {
+    if (fetcher->gathering != NULL && fetcher->gathering->file_count == WINDOW_FILE_COUNT_MAX) {
         fetcher_flush(fetcher);
     }
     if (fetcher->gathering == NULL) {
         fetcher->gathering = window_new();
     }
-    add_file(fetcher->gathering, path, size_bytes);
+    window_add_file(fetcher->gathering, path, size_bytes);
 }
 
 void fetcher_flush(Fetcher *fetcher)
@@ -393,7 +380,7 @@ void fetcher_flush(Fetcher *fetcher)
     if (window == NULL) {
         return;
     }
-    qsort(window->items, window->item_count, sizeof(*window->items), compare_items);
+    window_sort(window, fetcher->patch_count_max);
     pthread_mutex_lock(&fetcher->mutex);
     Window **last = &fetcher->queue;
     while (*last != NULL) {
@@ -407,10 +394,9 @@ void fetcher_flush(Fetcher *fetcher)
 void fetcher_add(Fetcher *fetcher, const Ref *ref, int64_t offset, bool *ret_must_wait)
 {
     Window *window = fetcher->gathering;
-    assert(window != NULL && window->file_count > 0);
-    window->items[window->item_count++] =
-        (FetchItem){.ref = *ref, .file = (uint32_t)(window->file_count - 1), .offset = offset};
-    *ret_must_wait = window->item_count == WINDOW_ITEM_COUNT;
+    assert(window != NULL);
+    window_add(window, ref, offset);
+    *ret_must_wait = window->item_count == WINDOW_ITEM_COUNT_MAX;
     if (*ret_must_wait) {
         FetchFile file = window->files[window->file_count - 1];
         char *path = string_copy(file.path);
@@ -428,7 +414,7 @@ static bool is_reached(const Fetcher *fetcher, bool until_idle)
         return fetcher->queue == NULL || fetcher->queue->next == NULL;
     }
     for (const Window *window = fetcher->queue; window != NULL; window = window->next) {
-        if (window->busy_count > 0 || window->next_item < window->item_count) {
+        if (!window_is_done(window)) {
             return false;
         }
     }

@@ -12,10 +12,10 @@ typedef struct FetchProgress {
     int64_t written_bytes, read_bytes;
 } FetchProgress;
 // Writes below directory_fd, into files that exist and have their size. Borrows scope and limits.
-Status fetcher_new(const ShardScope *scope, int directory_fd, int worker_count, Limits *limits,
+// memory_bytes is at least REPOSITORY_MEMORY_BYTES_MIN.
+Status fetcher_new(const ShardScope *scope, int directory_fd, int64_t memory_bytes, Limits *limits,
                    Fetcher **ret_fetcher, Error *error);
-void fetcher_free(Fetcher *fetcher);                // NULL is fine
-#define FETCH_WORKER_SIZE ((size_t)6 * 1024 * 1024) // memory of one worker
+void fetcher_free(Fetcher *fetcher); // NULL is fine
 
 // --- by one thread ---
 // The file that the next extents are of.

@@ -18,7 +18,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define WORKER_COUNT_MAX 16
 #define PREFETCH_COUNT 8
 #define PROGRESS_STEP_BYTES (INT64_C(4) * 1024 * 1024)
 #define PROGRESS_STEP_MS 500
@@ -356,12 +355,9 @@ static Status start_threads(Restorer *restorer, int map_fan_out, Error *error)
     int64_t memory_bytes =
         options->memory_bytes > 0 ? options->memory_bytes : REPOSITORY_MEMORY_BYTES;
     memory_bytes = MAX(memory_bytes, REPOSITORY_MEMORY_BYTES_MIN);
-    // A third is left for maps and windows.
-    int64_t worker_count = memory_bytes * 2 / 3 / (int64_t)FETCH_WORKER_SIZE;
     RETURN_IF_ERROR(
         prefetch_new(&restorer->scope, map_fan_out, PREFETCH_COUNT, &restorer->prefetch, error));
-    return fetcher_new(&restorer->scope, restorer->directory_fd,
-                       (int)MIN(worker_count, WORKER_COUNT_MAX), restorer->limits,
+    return fetcher_new(&restorer->scope, restorer->directory_fd, memory_bytes, restorer->limits,
                        &restorer->fetcher, error);
 }
 
