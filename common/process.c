@@ -307,8 +307,16 @@ static Status run_failure(const Run *run, const char *name, int code, Reason oth
     }
     const char *separator = size > 0 ? ": " : "";
     if (code > 128) {
-        return error_set(error, otherwise, "'%s' was ended by signal %d (%s)%s%.*s", name,
-                         code - 128, strsignal(code - 128), separator, (int)size, tail);
+        int number = code - 128;
+        // Somebody else ended it, the kernel when memory ran out above all: that is no answer to
+        // what it was asked.
+        bool is_from_outside = number == SIGKILL || number == SIGTERM;
+        (void)error_set(error, is_from_outside ? REASON_EXHAUSTED : otherwise,
+                        "'%s' was ended by signal %d (%s)%s%.*s", name, number, strsignal(number),
+                        separator, (int)size, tail);
+        return number == SIGKILL ? error_hint(error, "the kernel ends programs so when the memory"
+                                                     " runs out; give the machine more of it")
+                                 : error->status;
     }
     return error_set(error, otherwise, "'%s' failed with exit code %d%s%.*s", name, code, separator,
                      (int)size, tail);

@@ -28,8 +28,9 @@ Status process_spawn(const ProcessOptions *options, pid_t *ret_pid, Error *error
 Status process_wait(pid_t pid, int64_t timeout_ms, bool *ret_done, int *ret_code, Error *error);
 // SIGTERM (or `polite_signal`), then SIGKILL after grace_ms; reaps. Fine when it has ended already.
 void process_stop(pid_t pid, int polite_signal, int64_t grace_ms);
-// Runs to the end, at most timeout_ms; stdout is collected (up to the buffer's limit), stderr's
-// tail (1 KiB) is in the error when the exit code is not 0: REASON `otherwise`.
+// Runs to the end, at most timeout_ms (REASON_DEADLINE); stdout is collected (up to the buffer's
+// limit), stderr's tail (1 KiB) is in the error when the exit code is not 0: REASON `otherwise`.
+// EXHAUSTED when SIGKILL or SIGTERM ended it: that says nothing of what it was asked.
 Status process_run(const ProcessOptions *options, int64_t timeout_ms, Reason otherwise,
                    Buffer *output, Error *error);
 bool program_find(const char *const *candidates,

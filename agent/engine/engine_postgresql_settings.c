@@ -172,33 +172,42 @@ Status postgresql_settings_disarm(const char *data_directory, Error *error)
 // Finding programs
 // ------------------------------------------------------------------------------------------------
 
-static int major_of_programs(const char *directory)
+// 0 when there are none, or they do not tell their version.
+static Status major_of_programs(const char *directory, int *ret_major, Error *error)
 {
+    *ret_major = 0;
     char program[POSTGRESQL_PATH_SIZE];
     postgresql_path(directory, "postgres", program);
     if (access(program, X_OK) != 0) {
-        return 0;
+        return STATUS_OK;
     }
     const char *arguments[] = {program, "--version", NULL};
     ProcessOptions process = {.arguments = arguments};
     CLEANUP(buffer_done) Buffer output = {0};
     buffer_init(&output, 4096);
-    Error ignored = {0}; // a program that does not even say its version is not a candidate
-    if (process_run(&process, 10 * 1000, REASON_ENGINE_MISSING, &output, &ignored) != STATUS_OK) {
-        return 0;
+    Error failure = {0};
+    if (process_run(&process, 10 * 1000, REASON_ENGINE_MISSING, &output, &failure) != STATUS_OK) {
+        bool is_no_answer = failure.reason == REASON_EXHAUSTED || failure.reason == REASON_DEADLINE;
+        *error = is_no_answer ? failure : *error;
+        return is_no_answer ? failure.status : STATUS_OK;
     }
     const char *number = strstr(buffer_text(&output), ") "); // "postgres (PostgreSQL) 15.20 (...)"
-    return number == NULL ? 0 : (int)strtol(number + 2, NULL, 10);
+    *ret_major = number == NULL ? 0 : (int)strtol(number + 2, NULL, 10);
+    return STATUS_OK;
 }
 
-static bool take_programs(PostgresqlServer *server, int major, const char *directory)
+// server->major is `major` afterwards when they are of that version.
+static Status take_programs(PostgresqlServer *server, int major, const char *directory,
+                            Error *error)
 {
-    if (text_is_empty(directory) || major_of_programs(directory) != major) {
-        return false;
+    int found = 0;
+    RETURN_IF_ERROR(major_of_programs(directory, &found, error));
+    if (found == major) {
+        (void)snprintf(server->program_directory, sizeof(server->program_directory), "%s",
+                       directory);
+        server->major = major;
     }
-    (void)snprintf(server->program_directory, sizeof(server->program_directory), "%s", directory);
-    server->major = major;
-    return true;
+    return STATUS_OK;
 }
 
 Status postgresql_find_programs(PostgresqlServer *server, int major, Error *error)
@@ -207,26 +216,27 @@ Status postgresql_find_programs(PostgresqlServer *server, int major, Error *erro
                                            "/opt/homebrew/opt/postgresql@%d/bin",
                                            "/usr/local/pgsql-%d/bin"};
     assert(major > 0);
-    if (server->major == major ||
-        take_programs(server, major, server->options->program_directory)) {
+    if (server->major == major) {
         return STATUS_OK;
     }
-    for (size_t i = 0; i < ARRAY_COUNT(patterns); i++) {
+    if (!text_is_empty(server->options->program_directory)) {
+        RETURN_IF_ERROR(take_programs(server, major, server->options->program_directory, error));
+    }
+    for (size_t i = 0; i < ARRAY_COUNT(patterns) && server->major != major; i++) {
         const char *number = strstr(patterns[i], "%d");
         char directory[128];
         (void)snprintf(directory, sizeof(directory), "%.*s%d%s", (int)(number - patterns[i]),
                        patterns[i], major, number + 2);
-        if (take_programs(server, major, directory)) {
-            return STATUS_OK;
-        }
+        RETURN_IF_ERROR(take_programs(server, major, directory, error));
     }
     static const char *const names[] = {"postgres", NULL};
     char path[POSTGRESQL_PATH_SIZE];
-    if (program_find(names, path)) {
+    if (server->major != major && program_find(names, path)) {
         *strrchr(path, '/') = '\0';
-        if (take_programs(server, major, path)) {
-            return STATUS_OK;
-        }
+        RETURN_IF_ERROR(take_programs(server, major, path, error));
+    }
+    if (server->major == major) {
+        return STATUS_OK;
     }
     (void)error_set(error, REASON_ENGINE_MISSING,
                     "the programs of PostgreSQL %d are not installed on this machine", major);

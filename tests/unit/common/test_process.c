@@ -49,7 +49,14 @@ static void test_run(void **state)
                  REASON_ENGINE_FAILED, "'sh' failed with exit code 3: no such thing");
     ProcessOptions killed = {.arguments = SHELL("kill -9 $$")};
     assert_error(process_run(&killed, 20000, REASON_ENGINE_FAILED, NULL, &error), &error,
-                 REASON_ENGINE_FAILED, "'sh' was ended by signal 9 (Killed)");
+                 REASON_EXHAUSTED, "'sh' was ended by signal 9 (Killed)");
+    assert_contains(error.hint, "memory");
+    ProcessOptions terminated = {.arguments = SHELL("kill -15 $$")};
+    assert_error(process_run(&terminated, 20000, REASON_ENGINE_FAILED, NULL, &error), &error,
+                 REASON_EXHAUSTED, "'sh' was ended by signal 15 (Terminated)");
+    ProcessOptions aborted = {.arguments = SHELL("ulimit -c 0; kill -6 $$")};
+    assert_error(process_run(&aborted, 20000, REASON_ENGINE_FAILED, NULL, &error), &error,
+                 REASON_ENGINE_FAILED, "'sh' was ended by signal 6 (Aborted)");
     ProcessOptions missing = {.arguments = (const char *const[]){"no-such-program-at-all", NULL}};
     assert_error(process_run(&missing, 20000, REASON_ENGINE_FAILED, NULL, &error), &error,
                  REASON_NOT_FOUND, "starting 'no-such-program-at-all': No such file or directory");
