@@ -8,6 +8,8 @@
 #define PRINTF_LIKE(format_index, first_index)                                                     \
     __attribute__((format(printf, format_index, first_index)))
 #define NORETURN __attribute__((noreturn))
+#define VECTOR_SIZE(bytes) __attribute__((vector_size(bytes)))
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
 // Compiled for processors that have the feature; the caller asks __builtin_cpu_supports first.
 #define NEEDS_PROCESSOR(feature) __attribute__((target(feature)))
 

@@ -45,7 +45,8 @@ typedef struct S3Request {
     size_t header_count;
     const void *body;
     size_t body_size;
-    uint8_t *sink; // with sink_size: bytes range_offset .. of the object
+    const uint8_t *body_digest; // its SHA-256 where that is known already, or NULL
+    uint8_t *sink;              // with sink_size: bytes range_offset .. of the object
     size_t sink_size;
     int64_t range_offset;
     size_t response_bytes_max;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // How a request of the S3 driver is signed and sent, and which answers are worth another try.
 #include "common/clock.h"
+#include "common/crypto.h"
 #include "common/memory.h"
 #include "common/text.h"
 #include "common/xml.h"
@@ -134,7 +135,11 @@ static StorageHttpVerdict judge(void *context, const HttpResponse *response)
 Status s3_send(const S3Storage *s3, S3Request *request, HttpResponse *ret_response, Error *error)
 {
     request->storage = s3;
-    aws_payload_hash(request->body, request->body_size, request->payload_hash);
+    if (request->body_digest != NULL) {
+        hex_encode(request->body_digest, SHA256_SIZE, request->payload_hash);
+    } else {
+        aws_payload_hash(request->body, request->body_size, request->payload_hash);
+    }
     StorageHttpCall call = {
         .method = request->method,
         .body = request->body,

@@ -44,12 +44,14 @@ static void add_object_headers(const S3Storage *s3, const char *token, S3Request
     }
 }
 
-static void checksum(const void *data, size_t size, Arena *arena, char ret_text[CHECKSUM_TEXT_SIZE])
+// The body's digest, which is signed and told: it is computed once.
+static void add_checksum(S3Request *request, Arena *arena, char ret_text[CHECKSUM_TEXT_SIZE])
 {
-    uint8_t digest[SHA256_SIZE];
-    crypto_sha256(data, size, digest);
-    (void)snprintf(ret_text, CHECKSUM_TEXT_SIZE, "%s",
-                   base64_encode(arena, digest, sizeof(digest)));
+    uint8_t *digest = arena_alloc(arena, SHA256_SIZE);
+    crypto_sha256(request->body, request->body_size, digest);
+    request->body_digest = digest;
+    (void)snprintf(ret_text, CHECKSUM_TEXT_SIZE, "%s", base64_encode(arena, digest, SHA256_SIZE));
+    s3_request_header(request, arena, CHECKSUM_HEADER, ret_text);
 }
 
 // The store verifies the payload's hash, which is signed. Those that keep checksums say what they
@@ -100,8 +102,7 @@ Status s3_put_whole(const S3Storage *s3, const char *key, const char *token, boo
     S3Request request = {
         .method = "PUT", .action = "s3:PutObject", .key = key, .body = data, .body_size = size};
     char sum[CHECKSUM_TEXT_SIZE];
-    checksum(data, size, arena, sum);
-    s3_request_header(&request, arena, CHECKSUM_HEADER, sum);
+    add_checksum(&request, arena, sum);
     add_object_headers(s3, token, &request, arena);
     if (is_create_only) {
         s3_request_header(&request, arena, "If-None-Match", "*");
@@ -147,10 +148,9 @@ Status s3_multipart_send(const S3Multipart *multipart, size_t number, const void
                          .body = data,
                          .body_size = size};
     char sum[CHECKSUM_TEXT_SIZE];
-    checksum(data, size, arena, sum);
+    add_checksum(&request, arena, sum);
     s3_request_query(&request, "partNumber", arena_format(arena, "%zu", number));
     s3_request_query(&request, "uploadId", multipart->upload_id);
-    s3_request_header(&request, arena, CHECKSUM_HEADER, sum);
     CLEANUP(http_response_done) HttpResponse response = {0};
     RETURN_IF_ERROR(s3_send(s3, &request, &response, error));
     RETURN_IF_ERROR(s3_check_answer(s3, &request, &response, error));

@@ -2,6 +2,8 @@
 // InnoDB page checksums; see engine_innodb.h. All numbers on a page are big-endian.
 #include "agent/engine/engine_innodb.h"
 
+#include "common/checksum.h"
+
 #include <assert.h>
 #include <string.h>
 
@@ -45,46 +47,6 @@ static uint32_t read_u32(const uint8_t *data)
 static bool is_zero(const uint8_t *data, size_t size)
 {
     return size == 0 || (data[0] == 0 && memcmp(data, data + 1, size - 1) == 0);
-}
-
-#if defined(__x86_64__) && defined(__GNUC__)
-__attribute__((target("sse4.2"))) static uint32_t crc32c_hardware(uint32_t crc, const uint8_t *data,
-                                                                  size_t size)
-{
-    uint64_t value = crc;
-    for (; size >= 8; size -= 8, data += 8) {
-        uint64_t word = 0;
-        memcpy(&word, data, sizeof(word));
-        value = __builtin_ia32_crc32di(value, word);
-    }
-    crc = (uint32_t)value;
-    for (; size > 0; size--, data++) {
-        crc = __builtin_ia32_crc32qi(crc, *data);
-    }
-    return crc;
-}
-#endif
-
-static uint32_t crc32c_portable(uint32_t crc, const uint8_t *data, size_t size)
-{
-    for (; size > 0; size--, data++) {
-        crc ^= *data;
-        for (int bit = 0; bit < 8; bit++) {
-            crc = (crc >> 1) ^ (0x82F63B78u & (0u - (crc & 1u)));
-        }
-    }
-    return crc;
-}
-
-uint32_t innodb_crc32c(uint32_t crc, const void *data, size_t size)
-{
-    crc = ~crc;
-#if defined(__x86_64__) && defined(__GNUC__)
-    if (__builtin_cpu_supports("sse4.2")) {
-        return ~crc32c_hardware(crc, data, size);
-    }
-#endif
-    return ~crc32c_portable(crc, data, size);
 }
 
 // InnoDB's own hash of the time before crc32 (ut_fold_binary); arithmetic is in 64 bits as on the
@@ -174,7 +136,7 @@ static InnodbVerdict check_full_crc32(const InnodbFile *file, const uint8_t *pag
         }
     }
     const uint8_t *end = page + size - 4;
-    if (read_u32(end) != innodb_crc32c(0, page, size - 4)) {
+    if (read_u32(end) != crc32c(page, size - 4)) {
         return INNODB_PAGE_BAD;
     }
     bool is_encrypted = read_u32(page) != 0; // the key version is where others have their checksum
@@ -188,9 +150,8 @@ static InnodbVerdict check_zip(const InnodbFile *file, const uint8_t *page)
 {
     uint32_t stored = read_u32(page + PAGE_CHECKSUM);
     size_t rest = file->page_size - PAGE_SPACE_ID;
-    uint32_t crc = innodb_crc32c(0, page + PAGE_NUMBER, 12) ^
-                   innodb_crc32c(0, page + PAGE_TYPE, 2) ^
-                   innodb_crc32c(0, page + PAGE_SPACE_ID, rest);
+    uint32_t crc = crc32c(page + PAGE_NUMBER, 12) ^ crc32c(page + PAGE_TYPE, 2) ^
+                   crc32c(page + PAGE_SPACE_ID, rest);
     if (stored == crc || stored == NO_CHECKSUM) {
         return INNODB_PAGE_GOOD;
     }
@@ -227,8 +188,8 @@ static InnodbVerdict check_classic(const InnodbFile *file, const uint8_t *page)
         return INNODB_PAGE_GOOD;
     }
     size_t body = file->page_size - PAGE_DATA - 8;
-    uint32_t crc = innodb_crc32c(0, page + PAGE_NUMBER, PAGE_KEY_VERSION - PAGE_NUMBER) ^
-                   innodb_crc32c(0, page + PAGE_DATA, body);
+    uint32_t crc =
+        crc32c(page + PAGE_NUMBER, PAGE_KEY_VERSION - PAGE_NUMBER) ^ crc32c(page + PAGE_DATA, body);
     if (stored == crc && trailer_stored == crc) {
         return INNODB_PAGE_GOOD;
     }

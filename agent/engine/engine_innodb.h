@@ -46,4 +46,3 @@ InnodbVerdict innodb_page_check(const InnodbFile *file, const uint8_t *page, uin
 // unless it is zero. False sets *bad_page to the number within the file.
 bool innodb_pages_check(const InnodbFile *file, const uint8_t *data, size_t size, int64_t offset,
                         int64_t *bad_page);
-uint32_t innodb_crc32c(uint32_t crc, const void *data, size_t size);

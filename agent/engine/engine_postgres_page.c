@@ -3,11 +3,12 @@
 // with the page's number (src/include/storage/checksum_impl.h describes the algorithm).
 #include "agent/engine/engine_postgres_page.h"
 
+#include "common/attributes.h"
+
 #include <assert.h>
 #include <string.h>
 
 #define SUM_COUNT 32
-#define ROW_COUNT (POSTGRES_PAGE_SIZE / (sizeof(uint32_t) * SUM_COUNT))
 #define FNV_PRIME UINT32_C(16777619)
 #define HEADER_CHECKSUM_OFFSET 8
 #define HEADER_UPPER_OFFSET 14
@@ -19,33 +20,69 @@ static const uint32_t base_offsets[SUM_COUNT] = {
     0x783125BB, 0x6CA8EAA2, 0xE407EAC6, 0x4B5CFC3E, 0x9FBF8C76, 0x15CA20BE, 0xF2CA9FD3, 0x959BD756,
 };
 
-static inline uint32_t mix(uint32_t sum, uint32_t value)
+// Eight of the sums, so that the four of a row are in registers from the first row to the last.
+#define SUMS_SIZE 32
+typedef uint32_t Sums VECTOR_SIZE(SUMS_SIZE);
+
+ALWAYS_INLINE void mix(Sums *sums, const uint8_t *data)
 {
-    uint32_t mixed = sum ^ value;
-    return (mixed * FNV_PRIME) ^ (mixed >> 17);
+    Sums mixed;
+    memcpy(&mixed, data, sizeof(mixed));
+    mixed ^= *sums;
+    *sums = (mixed * FNV_PRIME) ^ (mixed >> 17);
+}
+
+// Compiled into each of its callers with the instructions that those may use: without AVX2 a
+// multiplication of words is many shifts and additions.
+ALWAYS_INLINE uint16_t checksum(const uint8_t *page, uint32_t block)
+{
+    static const uint8_t zeros[SUMS_SIZE] = {0};
+    uint8_t first[SUMS_SIZE];
+    memcpy(first, page, sizeof(first));
+    memset(first + HEADER_CHECKSUM_OFFSET, 0, sizeof(uint16_t)); // as if its own field were zero
+    Sums sums[4];
+    memcpy(sums, base_offsets, sizeof(sums));
+    for (const uint8_t *row = page; row < page + POSTGRES_PAGE_SIZE; row += sizeof(sums)) {
+        mix(&sums[0], row == page ? first : row);
+        mix(&sums[1], row + SUMS_SIZE);
+        mix(&sums[2], row + 2 * SUMS_SIZE);
+        mix(&sums[3], row + 3 * SUMS_SIZE);
+    }
+    Sums all = {0};
+    for (size_t i = 0; i < ARRAY_COUNT(sums); i++) {
+        mix(&sums[i], zeros);
+        mix(&sums[i], zeros);
+        all ^= sums[i];
+    }
+    uint32_t result = 0;
+    for (size_t i = 0; i < SUMS_SIZE / sizeof(all[0]); i++) {
+        result ^= all[i];
+    }
+    return (uint16_t)((result ^ block) % 65535 + 1);
+}
+
+uint16_t postgres_page_checksum_portable(const uint8_t *page, uint32_t block)
+{
+    return checksum(page, block);
+}
+
+#if defined(__x86_64__)
+NEEDS_PROCESSOR("avx2")
+static uint16_t checksum_with_avx2(const uint8_t *page, uint32_t block)
+{
+    return checksum(page, block);
 }
 
 uint16_t postgres_page_checksum(const uint8_t *page, uint32_t block)
 {
-    uint32_t sums[SUM_COUNT];
-    memcpy(sums, base_offsets, sizeof(sums));
-    for (size_t row_index = 0; row_index < ROW_COUNT; row_index++) {
-        uint32_t row[SUM_COUNT];
-        memcpy(row, page + row_index * sizeof(row), sizeof(row));
-        if (row_index == 0) {
-            // The checksum is computed as if its own field were zero.
-            memset((uint8_t *)row + HEADER_CHECKSUM_OFFSET, 0, sizeof(uint16_t));
-        }
-        for (size_t i = 0; i < SUM_COUNT; i++) {
-            sums[i] = mix(sums[i], row[i]);
-        }
-    }
-    uint32_t result = 0;
-    for (size_t i = 0; i < SUM_COUNT; i++) {
-        result ^= mix(mix(sums[i], 0), 0);
-    }
-    return (uint16_t)((result ^ block) % 65535 + 1);
+    return __builtin_cpu_supports("avx2") ? checksum_with_avx2(page, block) : checksum(page, block);
 }
+#else
+uint16_t postgres_page_checksum(const uint8_t *page, uint32_t block)
+{
+    return checksum(page, block);
+}
+#endif
 
 bool postgres_page_is_valid(const uint8_t *page, uint32_t block)
 {

@@ -16,6 +16,8 @@ typedef struct PostgresPageFile {
 
 // `page` has POSTGRES_PAGE_SIZE bytes; `block` is its number in the relation.
 uint16_t postgres_page_checksum(const uint8_t *page, uint32_t block);
+// The same as on processors without the instructions that the other uses; for tests.
+uint16_t postgres_page_checksum_portable(const uint8_t *page, uint32_t block);
 // A page as the server accepts it when reading: right checksum, or new, which is nothing but zeros.
 bool postgres_page_is_valid(const uint8_t *page, uint32_t block);
 // An EngineFile's check; `context` is a PostgresPageFile. *bad_page is counted from the start of

@@ -33,6 +33,18 @@ static void test_checksums_are_the_servers(void **state)
     assert_int_equal(postgres_page_checksum(page, 0), 38615);
 }
 
+static void test_all_processors_agree(void **state)
+{
+    (void)state;
+    uint8_t page[POSTGRES_PAGE_SIZE];
+    fill(page);
+    for (uint32_t block = 0; block < 1000; block++) {
+        memcpy(page + block * 8, &(uint64_t){block * UINT64_C(0x9E3779B97F4A7C15)}, 8);
+        assert_int_equal(postgres_page_checksum(page, block),
+                         postgres_page_checksum_portable(page, block));
+    }
+}
+
 static void test_flipped_bits_are_noticed(void **state)
 {
     (void)state;
@@ -121,6 +133,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_checksums_are_the_servers),
+        cmocka_unit_test(test_all_processors_agree),
         cmocka_unit_test(test_flipped_bits_are_noticed),
         cmocka_unit_test(test_new_pages_are_zeros_only),
         cmocka_unit_test(test_check_names_the_page_in_the_file),
