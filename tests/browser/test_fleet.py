@@ -178,6 +178,59 @@ def test_a_policy_says_what_it_keeps(fleet, page, open_page):
     dark.screenshot("retention-dialog-dark", is_whole=False)
 
 
+def set_limits(page, **values):
+    page.click("role=button[name=Limits]")
+    for key, value in values.items():
+        page.fill(f"role=dialog >> input[name={key}]", value)
+    page.click("role=button[name='Set the limits']")
+
+
+def test_limits_are_set_by_hand(fleet, page):
+    page.expected.append(FETCH_FAILED)
+    set_limits(page, upload_bytes_per_second="400", download_bytes_per_second="0.0625")
+    page.see("text='at most 400 MiB/s up, 64.0 KiB/s down'")
+    limits = fleet.get("/v1/limits")
+    assert int(limits["upload_bytes_per_second"]) == 400 << 20 and int(limits["download_bytes_per_second"]) == 65536
+    page.click("role=button[name=Limits]")
+    assert page.call("inputValue", selector="input[name=upload_bytes_per_second]") == "400"
+    # Somebody is faster: nothing is changed, and the dialog says so.
+    fleet.call("PATCH", "/v1/limits", {"upload_bytes_per_second": 500 << 20})
+    page.see("text=/at most 500 MiB/")
+    page.fill("input[name=upload_bytes_per_second]", "1")
+    page.click("role=button[name='Set the limits']")
+    page.see("role=dialog >> [role=alert] >> text=/changed by somebody else/")
+    page.screenshot("limits-dialog-light", is_whole=False)
+    page.press("Escape")
+    assert int(fleet.get("/v1/limits")["upload_bytes_per_second"]) == 500 << 20
+    set_limits(page, upload_bytes_per_second="", download_bytes_per_second="")
+    page.see_gone("text=/at most/")
+
+    page.go("repositories/main")
+    page.see("dl.facts >> text=none")
+    set_limits(page, download_bytes_per_second="300")
+    page.see("dl.facts >> text='at most 300 MiB/s down'")
+    set_limits(page, download_bytes_per_second="")
+    page.see_gone("dl.facts >> text=/at most/")
+
+    page.go("databases/shop")
+    set_limits(page, cpu_count="1", memory_bytes="128")
+    page.see(".policy >> text=/at most 1 processor each, 128 MiB of memory each/")
+    set_limits(page, cpu_count="", memory_bytes="")
+    page.see_gone(".policy >> text=/at most/")
+
+
+def test_the_limits_of_what_runs_are_set_by_hand(fleet, page):
+    fleet.call("PATCH", "/v1/databases/shop", {"reads_everything": True})
+    backup = fleet.start_backup("shop", limits={"download_bytes_per_second": 65536})
+    page.go(f"backups/{backup}")
+    set_limits(page, download_bytes_per_second="100")
+    page.see_gone("role=dialog")
+    assert int(fleet.get(f"/v1/backups/{backup}")["limits"]["download_bytes_per_second"]) == 100 << 20
+    fleet.call("PATCH", "/v1/databases/shop", {"reads_everything": False})
+    fleet.wait_backup(backup)
+    page.see_gone("role=button[name=Limits]", seconds=30)
+
+
 def test_pins_and_legal_holds(fleet, page, open_page):
     backup = fleet.first_backup if isinstance(fleet.first_backup, str) else fleet.first_backup["id"]
     page.go(f"backups/{backup}")

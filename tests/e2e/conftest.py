@@ -8,7 +8,7 @@ import pytest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-from holdfast_harness import Holdfast  # noqa: E402
+from holdfast_harness import Holdfast, Server, free_port, servers  # noqa: E402
 
 
 # Begun first, so that the others are done beside them.
@@ -52,3 +52,29 @@ def holdfast_without_repository():
         yield instance
     finally:
         instance.close()
+
+
+@pytest.fixture
+def two_servers():
+    """Two servers on one external PostgreSQL, and that; requests go to the first."""
+    home = Holdfast()
+    cluster = servers.PostgresServer(os.path.join(home.home, "control"), free_port())
+    cluster.start()
+    cluster.query("CREATE ROLE control LOGIN PASSWORD 'control-password'")
+    cluster.query("CREATE DATABASE control OWNER control")
+    url = f"postgresql://control:control-password@127.0.0.1:{cluster.port}/control"
+    secret = os.path.join(home.home, "shared.key")
+    first, second = (Server(home.home, name, url, ["--secret-key-file", secret]) for name in ("first", "second"))
+    home.server = first
+    try:
+        first.start()
+        second.start()
+        home.use(first)
+        home.ensure_basics()
+        assert home.get("/v1/server")["server_count"] == 2
+        yield home, first, second, cluster
+    finally:
+        home.stop_writers()
+        second.stop()
+        home.close()
+        cluster.stop()

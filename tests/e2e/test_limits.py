@@ -111,6 +111,28 @@ def test_the_cap_of_the_fleet_is_raised_under_way(holdfast):
     holdfast.verify_backup(done["id"], [source])
 
 
+def test_the_cap_of_the_fleet_holds_whatever_the_server(two_servers):
+    home, first, second, _ = two_servers
+    source = home.source("postgresql", noise_mib=80)
+    home.create_database("shop", "postgresql", [source])
+    home.call("PATCH", "/v1/limits", {"upload_bytes_per_second": CAP})
+    backup = home.start_backup("shop")
+    started = publishing(home, backup)
+    time.sleep(5)
+    held = home.repository_bytes()
+    possible = 2 * PACK + CAP * (time.monotonic() - started + 10)
+    assert held < possible, f"{held} bytes are there, {possible:.0f} are possible"
+    # The instance speaks with one of the two: one of the changes was not made there.
+    raised = time.monotonic()
+    home.current = second
+    home.call("PATCH", "/v1/limits", {"upload_bytes_per_second": 0})
+    done = home.wait_backup(backup, 120)
+    left = done["stored_bytes"] - possible
+    assert left > PACK, f"{done['stored_bytes']} bytes are too few to tell"
+    assert time.monotonic() - raised < left / CAP / 2, "the new cap did not arrive"
+    home.verify_backup(done["id"], [source])
+
+
 def test_limits_that_are_wrong(holdfast):
     source = holdfast.source("mariadb", start_writer=False)
     holdfast.create_database("shop", "mariadb", [source])

@@ -1,75 +1,43 @@
 # SPDX-License-Identifier: Apache-2.0
 """Red: a slot is skipped or fires twice with two servers on one PostgreSQL, or work is done twice."""
 
-import os
 import time
 
 import pytest
-from holdfast_harness import Holdfast, Server, free_port, servers
+from holdfast_harness import ApiError
 
 
-@pytest.fixture
-def control_database():
-    """An external PostgreSQL for the servers' own state."""
-    home = Holdfast()
-    cluster = servers.PostgresServer(os.path.join(home.home, "control"), free_port())
-    cluster.start()
-    cluster.query("CREATE ROLE control LOGIN PASSWORD 'control-password'")
-    cluster.query("CREATE DATABASE control OWNER control")
-    try:
-        yield home, cluster
-    finally:
-        home.close()
-        cluster.stop()
-
-
-def test_two_servers_share_the_work(control_database):
-    home, cluster = control_database
-    url = f"postgresql://control:control-password@127.0.0.1:{cluster.port}/control"
-    secret = os.path.join(home.home, "shared.key")
-    first, second = (Server(home.home, name, url, ["--secret-key-file", secret]) for name in ("first", "second"))
-    home.server = first
+def test_two_servers_share_the_work(two_servers):
+    home, first, second, cluster = two_servers
+    source = home.source("mariadb")
+    home.create_database("shop", "mariadb", [source])
+    home.post(
+        "/v1/databases/shop/policies",
+        {"name": "minutely", "schedule": "* * * * *", "repository": "main", "retention": {"keep_last": 20}},
+    )
+    home.wait("/v1/backups", lambda value: any(backup["state"] == "succeeded" for backup in value["backups"]), 100)
+    first.kill()
+    home.current = second
+    seen = len(home.get("/v1/backups")["backups"])
+    home.wait(
+        "/v1/backups",
+        lambda value: len([backup for backup in value["backups"] if backup["state"] == "succeeded"]) > seen,
+        180,
+    )
     first.start()
-    second.start()
-    try:
-        home.use(first)
-        home.ensure_basics()
-        source = home.source("mariadb")
-        home.create_database("shop", "mariadb", [source])
-        home.post(
-            "/v1/databases/shop/policies",
-            {"name": "minutely", "schedule": "* * * * *", "repository": "main", "retention": {"keep_last": 20}},
-        )
-        assert home.get("/v1/server")["server_count"] == 2
-        home.wait(
-            "/v1/backups", lambda value: any(backup["state"] == "succeeded" for backup in value["backups"]), 100
-        )
-        first.kill()
-        home.current = second
-        seen = len(home.get("/v1/backups")["backups"])
-        home.wait(
-            "/v1/backups",
-            lambda value: len([backup for backup in value["backups"] if backup["state"] == "succeeded"]) > seen,
-            180,
-        )
-        first.start()
-        home.post("/v1/databases/shop/policies/minutely/pause")
-        home.wait("/v1/databases/shop", lambda value: not value.get("running_backup_id"), 100)
-        slots = cluster.query("SELECT slot_at, count(*) FROM policy_slots GROUP BY 1 ORDER BY 1", database="control")
-        assert all(count == 1 for _, count in slots)
-        moments = [slot for slot, _ in slots]
-        for earlier, later in zip(moments, moments[1:]):
-            assert (later - earlier).total_seconds() == 60, f"a slot between {earlier} and {later} is missing"
-        doubled = cluster.query(
-            "SELECT slot_at FROM backups WHERE slot_at IS NOT NULL GROUP BY 1 HAVING count(*) > 1", database="control"
-        )
-        assert doubled == []
-        newest = home.get("/v1/backups?state=succeeded")["backups"][0]
-        home.verify_backup(newest["id"], [source])
-    finally:
-        home.stop_writers()
-        second.stop()
-        first.stop()
+    home.post("/v1/databases/shop/policies/minutely/pause")
+    home.wait("/v1/databases/shop", lambda value: not value.get("running_backup_id"), 100)
+    slots = cluster.query("SELECT slot_at, count(*) FROM policy_slots GROUP BY 1 ORDER BY 1", database="control")
+    assert all(count == 1 for _, count in slots)
+    moments = [slot for slot, _ in slots]
+    for earlier, later in zip(moments, moments[1:]):
+        assert (later - earlier).total_seconds() == 60, f"a slot between {earlier} and {later} is missing"
+    doubled = cluster.query(
+        "SELECT slot_at FROM backups WHERE slot_at IS NOT NULL GROUP BY 1 HAVING count(*) > 1", database="control"
+    )
+    assert doubled == []
+    newest = home.get("/v1/backups?state=succeeded")["backups"][0]
+    home.verify_backup(newest["id"], [source])
 
 
 def test_missed_slots_collapse_into_one(holdfast):
@@ -91,8 +59,6 @@ def test_overlap_pause_and_preview(holdfast):
     source = holdfast.source("mariadb")
     holdfast.create_database("shop", "mariadb", [source])
     backup = holdfast.start_backup("shop")
-    from holdfast_harness import ApiError
-
     with pytest.raises(ApiError) as caught:
         holdfast.start_backup("shop")
     assert caught.value.reason == "backup-running"

@@ -16,6 +16,7 @@ export type RetentionVerdict = Schemas["RetentionVerdict"];
 export type Repository = Schemas["Repository"];
 export type RepositoryDatabase = Schemas["RepositoryDatabase"];
 export type ObjectStore = Schemas["ObjectStore"];
+export type FleetLimits = Schemas["FleetLimits"];
 
 const TOKEN_KEY = "holdfast-token";
 
@@ -62,8 +63,9 @@ async function problemOf(response: Response): Promise<Problem> {
   }
 }
 
-async function send(method: string, path: string, body?: unknown): Promise<Response> {
+async function send(method: string, path: string, body?: unknown, etag?: string): Promise<Response> {
   const headers: Record<string, string> = { Authorization: `Bearer ${session.token()}` };
+  if (etag !== undefined) headers["If-Match"] = etag;
   if (body !== undefined) headers["Content-Type"] = "application/json";
   if (method === "POST") headers["Idempotency-Key"] = crypto.getRandomValues(new Uint32Array(4)).join("-");
   let response: Response;
@@ -83,6 +85,11 @@ export async function get<T>(path: string): Promise<T> {
 
 export async function post<T>(path: string, body: unknown = {}): Promise<T> {
   return (await (await send("POST", path, body)).json()) as T;
+}
+
+// Refused when it is not of that etag any more: somebody was faster.
+export async function patch<T>(path: string, etag: string, body: unknown): Promise<T> {
+  return (await (await send("PATCH", path, body, etag)).json()) as T;
 }
 
 export async function remove(path: string): Promise<void> {

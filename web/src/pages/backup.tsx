@@ -7,6 +7,7 @@ import { EventList } from "../ui/event_list";
 import { absolute, bytes, duration, sentence, words } from "../ui/format";
 import { useLive, usePageTitle } from "../ui/hooks";
 import { KeepDialog, type Keep } from "../ui/keep_dialog";
+import { LimitsButton } from "../ui/limits_dialog";
 import { Badge, Card, Crumbs, Dialog, Figure, Kept, Link, ProblemBox, Progress, Time, Waiting } from "../ui/parts";
 import { RestoreDialog } from "../ui/restore_dialog";
 import { ShardGrid } from "../ui/shard_grid";
@@ -178,9 +179,19 @@ export function BackupPage(props: { id: string; shard: string | undefined }) {
         </span>
         <div class="actions">
           {isActive(backup) && (
-            <button class="quiet" onClick={() => act(() => post(`/v1/backups/${backup.id}/cancel`))}>
-              Cancel
-            </button>
+            <>
+              <LimitsButton
+                title="Limits of this backup"
+                text="What its instances may use together. Empty: as its policy says."
+                isOfRun
+                limits={backup.limits}
+                save={(limits) => post(`/v1/backups/${backup.id}/limit`, { limits })}
+                onDone={reload}
+              />
+              <button class="quiet" onClick={() => act(() => post(`/v1/backups/${backup.id}/cancel`))}>
+                Cancel
+              </button>
+            </>
           )}
           {!backup.state?.startsWith("delet") && (
             <KeepButtons

@@ -5,6 +5,7 @@ import {
   get,
   getAll,
   name as encode,
+  patch,
   post,
   Problem,
   startBackup,
@@ -18,6 +19,7 @@ import { BackupTable } from "../ui/backup_table";
 import { absolute, bytes, duration, relative, sentence } from "../ui/format";
 import { HistoryChart } from "../ui/history_chart";
 import { useLive, useNow, usePageTitle } from "../ui/hooks";
+import { LimitsButton, limitsText } from "../ui/limits_dialog";
 import { Badge, Card, Crumbs, Empty, Figure, Link, ProblemBox, Time, Waiting } from "../ui/parts";
 import { RestoreDialog } from "../ui/restore_dialog";
 import { RetentionDialog } from "../ui/retention_dialog";
@@ -77,23 +79,13 @@ function retentionText(policy: Policy): string {
   return parts.length > 0 ? `keeps ${list(parts)}` : "keeps every backup";
 }
 
-function limitsText(policy: Policy): string {
-  const { upload_bytes_per_second: upload, download_bytes_per_second: download } = policy.limits ?? {};
-  const { cpu_count: cpus, memory_bytes: memory } = policy.limits ?? {};
-  const parts = [
-    upload ? `${bytes(upload)}/s up` : "",
-    download ? `${bytes(download)}/s down` : "",
-    cpus ? `${cpus} ${cpus === 1 ? "processor" : "processors"} each` : "",
-    memory ? `${bytes(memory)} of memory each` : "",
-  ].filter((part) => part !== "");
-  return parts.length === 0 ? "" : `; at most ${parts.join(", ")}`;
-}
-
 function PolicyRow(props: { policy: Policy; onChange: () => void }) {
   const { policy } = props;
   const now = useNow(10000);
   const [problem, setProblem] = useState<Problem>();
   const [isAsking, setAsking] = useState(false);
+  const path = `/v1/databases/${encode(policy.database)}/policies/${encode(policy.name)}`;
+  const limits = limitsText(policy.limits);
   const { data } = useLive(
     () =>
       post<{ runs: string[] }>("/v1/schedules/preview", {
@@ -107,7 +99,6 @@ function PolicyRow(props: { policy: Policy; onChange: () => void }) {
   );
   const toggle = async (): Promise<void> => {
     try {
-      const path = `/v1/databases/${encode(policy.database)}/policies/${encode(policy.name)}`;
       await post(`${path}/${policy.is_paused ? "resume" : "pause"}`);
       setProblem(undefined);
     } catch (error) {
@@ -125,6 +116,14 @@ function PolicyRow(props: { policy: Policy; onChange: () => void }) {
           <button class="quiet" onClick={() => setAsking(true)}>
             What it keeps
           </button>
+          <LimitsButton
+            title={`Limits of ${policy.name}`}
+            text="What the instances of each of its backups may use together. Empty: no limit."
+            isOfRun
+            limits={policy.limits}
+            save={(changed) => patch(path, policy.etag, { limits: changed })}
+            onDone={props.onChange}
+          />
           <button class="quiet" onClick={toggle}>
             {policy.is_paused ? "Resume" : "Pause"}
           </button>
@@ -133,7 +132,7 @@ function PolicyRow(props: { policy: Policy; onChange: () => void }) {
       <p class="muted">
         <code>{policy.schedule}</code> {policy.time_zone}, to{" "}
         <Link to={`repositories/${encode(policy.repository)}`}>{policy.repository}</Link>, {retentionText(policy)}
-        {limitsText(policy)}
+        {limits && `; ${limits}`}
       </p>
       {policy.is_paused ? (
         <p class="muted">Paused: it does not fire, and what passes meanwhile is not made up.</p>

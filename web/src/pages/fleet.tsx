@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The fleet: which database can be restored, to which moment, in how long.
 import { useEffect, useState } from "preact/hooks";
-import { get, getAll, name, startBackup, type Backup, type Database } from "../api/client";
+import { get, getAll, name, patch, startBackup, type Backup, type Database, type FleetLimits } from "../api/client";
 import { bytes, duration, sentence, words } from "../ui/format";
 import { useLive, usePageTitle } from "../ui/hooks";
+import { LimitsButton, limitsText } from "../ui/limits_dialog";
 import { Badge, Card, Empty, Link, Progress, Time, Waiting } from "../ui/parts";
 
 const ORDER = ["unprotected", "at_risk", "protected"];
@@ -106,6 +107,27 @@ function DatabaseCard(props: { database: Database; onChange: () => void }) {
   );
 }
 
+// What all instances may use together; a word of it only where there is a limit.
+function LimitsOfAll() {
+  const { data, reload } = useLive(() => get<FleetLimits>("/v1/limits"), "limits", {
+    concerns: (event) => event.kind === "fleet.limited",
+    every: () => 60000,
+  });
+  if (!data) return null;
+  return (
+    <div class="actions">
+      <span class="muted">{limitsText(data)}</span>
+      <LimitsButton
+        title="Limits of the fleet"
+        text="What all instances may use together, of every repository. Empty: no limit."
+        limits={data}
+        save={(limits) => patch("/v1/limits", data.etag, limits)}
+        onDone={reload}
+      />
+    </div>
+  );
+}
+
 export function FleetPage() {
   usePageTitle("Fleet");
   const { data, problem, isLoading, reload } = useLive(() => getAll<Database>("/v1/databases", "databases"), "fleet", {
@@ -156,6 +178,7 @@ export function FleetPage() {
             onInput={(event) => setFilter(event.currentTarget.value)}
           />
         )}
+        {data && data.length > 0 && <LimitsOfAll />}
       </div>
       {!data && <Waiting isLoading={isLoading} problem={problem} onRetry={reload} />}
       {data && data.length === 0 && (

@@ -6,6 +6,7 @@ import {
   getAll,
   getSome,
   name as encode,
+  patch,
   type Backup,
   type ObjectStore,
   type Repository,
@@ -15,6 +16,7 @@ import { BackupTable } from "../ui/backup_table";
 import { bytes } from "../ui/format";
 import { GrowthChart } from "../ui/history_chart";
 import { useLive, usePageTitle } from "../ui/hooks";
+import { LimitsButton, limitsText } from "../ui/limits_dialog";
 import { Badge, Card, Crumbs, Empty, Figure, Link, ListPage, Time, Waiting } from "../ui/parts";
 
 const SHOWN_BACKUPS = 25;
@@ -100,6 +102,7 @@ function Facts(props: { repository: Repository }) {
     ["The store encrypts", store && storeEncryption(store)],
     ["Storage class", store?.storage_class],
     ["Object lock", lockText(store)],
+    ["Limits", limitsText(repository.limits) || "none"],
     ["Repository id", repository.repository_id],
   ];
   return (
@@ -166,7 +169,7 @@ function DatabaseTable(props: { databases: RepositoryDatabase[] }) {
   );
 }
 
-function Backups(props: { backups: Backup[] }) {
+function Backups(props: { backups: Backup[]; isCut: boolean }) {
   const [isKeptOnly, setKeptOnly] = useState(false);
   const shown = props.backups.filter((backup) => !isKeptOnly || backup.is_pinned || backup.is_held);
   return (
@@ -186,10 +189,10 @@ function Backups(props: { backups: Backup[] }) {
       ) : (
         <BackupTable backups={shown.slice(0, SHOWN_BACKUPS)} withDatabase />
       )}
-      {(shown.length > SHOWN_BACKUPS || props.backups.length >= READ_BACKUPS) && (
+      {(shown.length > SHOWN_BACKUPS || props.isCut) && (
         <p class="muted">
           The newest {Math.min(SHOWN_BACKUPS, shown.length)} of {shown.length}
-          {props.backups.length >= READ_BACKUPS && ` among the last ${READ_BACKUPS}`}.{" "}
+          {props.isCut && ` among the last ${READ_BACKUPS}`}.{" "}
           <code>holdfast backup list</code> lists every one.
         </p>
       )}
@@ -201,6 +204,7 @@ interface Everything {
   repository: Repository;
   databases: RepositoryDatabase[];
   backups: Backup[];
+  isCut: boolean; // there are older backups
 }
 
 async function load(name: string): Promise<Everything> {
@@ -210,7 +214,12 @@ async function load(name: string): Promise<Everything> {
     getAll<RepositoryDatabase>(`${path}/databases`, "databases"),
     getSome<Backup>(`/v1/backups?repository=${encode(name)}&page_size=${READ_BACKUPS}`, "backups"),
   ]);
-  return { repository, databases, backups: backups.filter((backup) => backup.state !== "deleted") };
+  return {
+    repository,
+    databases,
+    backups: backups.filter((backup) => backup.state !== "deleted"),
+    isCut: backups.length === READ_BACKUPS,
+  };
 }
 
 export function RepositoryPage(props: { name: string }) {
@@ -220,7 +229,7 @@ export function RepositoryPage(props: { name: string }) {
     every: () => 15000,
   });
   if (!data) return <Waiting isLoading={isLoading} problem={problem} onRetry={reload} />;
-  const { repository, databases, backups } = data;
+  const { repository, databases, backups, isCut } = data;
   const sum = (count: (database: RepositoryDatabase) => number): number =>
     databases.reduce((total, database) => total + count(database), 0);
   const size = sum((database) => database.size_bytes);
@@ -255,8 +264,20 @@ export function RepositoryPage(props: { name: string }) {
       <div class="columns">
         <Card title="Growth">
           <GrowthChart backups={backups} storedBytes={stored} />
+          {isCut && <p class="muted">The last {READ_BACKUPS} backups.</p>}
         </Card>
-        <Card title="Where and how">
+        <Card
+          title="Where and how"
+          actions={
+            <LimitsButton
+              title={`Limits of ${repository.name}`}
+              text="What all instances that work on this repository may use together. Empty: no limit."
+              limits={repository.limits}
+              save={(limits) => patch(`/v1/repositories/${encode(repository.name)}`, repository.etag, { limits })}
+              onDone={reload}
+            />
+          }
+        >
           <Facts repository={repository} />
         </Card>
       </div>
@@ -277,7 +298,7 @@ export function RepositoryPage(props: { name: string }) {
           </>
         )}
       </Card>
-      <Backups backups={backups} />
+      <Backups backups={backups} isCut={isCut} />
     </>
   );
 }

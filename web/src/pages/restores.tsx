@@ -4,6 +4,7 @@ import { useState } from "preact/hooks";
 import { get, getSome, post, Problem, type Restore } from "../api/client";
 import { bytes, duration } from "../ui/format";
 import { useLive, usePageTitle } from "../ui/hooks";
+import { LimitsButton } from "../ui/limits_dialog";
 import { Badge, Card, Crumbs, Empty, Figure, Link, ListPage, ProblemBox, Progress, Time, Waiting } from "../ui/parts";
 
 const isActive = (restore: Restore | undefined): boolean =>
@@ -90,9 +91,21 @@ export function RestorePage(props: { id: string }) {
         </span>
         <div class="actions">
           {isActive(data) && (
-            <button class="quiet" onClick={stop}>
-              {data.state === "serving" ? "Stop the servers" : "Cancel"}
-            </button>
+            <>
+              {data.state !== "serving" && (
+                <LimitsButton
+                  title="Limits of this restore"
+                  text="What its instances may use together. Empty: no limit."
+                  isOfRun
+                  limits={data.limits}
+                  save={(limits) => post(`/v1/restores/${data.id}/limit`, { limits })}
+                  onDone={reload}
+                />
+              )}
+              <button class="quiet" onClick={stop}>
+                {data.state === "serving" ? "Stop the servers" : "Cancel"}
+              </button>
+            </>
           )}
         </div>
       </div>
