@@ -56,6 +56,8 @@ Status scope_init(ShardScope *scope, const Repository *repository, const DataKey
     snprintf(scope->database_id, UUID_TEXT_SIZE, "%s", database_id);
     snprintf(scope->shard_id, UUID_TEXT_SIZE, "%s", shard_id);
     snprintf(scope->key_id, UUID_TEXT_SIZE, "%s", key->id);
+    snprintf(scope->blob_names, sizeof(scope->blob_names), "holdfast/1/blob\n%s\n%s\n%s\n",
+             scope->repository_id, scope->database_id, scope->shard_id);
     scope->data_key = secret_copy(&key->bytes);
     const char *parts[] = {scope->repository_id, scope->shard_id, NULL};
     key_derive(&scope->data_key, "extent-hash", parts, scope->extent_hash_key);
@@ -116,17 +118,17 @@ void blob_nonce(uint32_t index, uint8_t ret_nonce[GCM_NONCE_SIZE])
 size_t blob_associated(const ShardScope *scope, const Ref *ref,
                        uint8_t ret_data[ASSOCIATED_SIZE_MAX])
 {
-    char pack[PACK_NAME_SIZE];
-    pack_name_encode(&ref->pack, pack);
-    int size = snprintf((char *)ret_data, ASSOCIATED_SIZE_MAX, "holdfast/1/blob\n%s\n%s\n%s\n%s\n",
-                        scope->repository_id, scope->database_id, scope->shard_id, pack);
-    assert(size > 0 && size + 10 < ASSOCIATED_SIZE_MAX);
-    uint8_t *next = ret_data + size;
+    const size_t names_size = strlen(scope->blob_names);
+    assert(names_size > 0 && names_size + PACK_NAME_SIZE + 10 <= ASSOCIATED_SIZE_MAX);
+    memcpy(ret_data, scope->blob_names, names_size);
+    pack_name_encode(&ref->pack, (char *)ret_data + names_size);
+    uint8_t *next = ret_data + names_size + PACK_NAME_SIZE;
+    next[-1] = '\n'; // where the name's end was
     next[0] = (uint8_t)ref->kind;
     next[1] = (uint8_t)ref->encoding;
     put_u32(next + 2, ref->index);
     put_u32(next + 6, ref->plain_size);
-    return (size_t)size + 10;
+    return names_size + PACK_NAME_SIZE + 10;
 }
 
 BlobOpener *blob_opener_new(const ShardScope *scope)

@@ -24,6 +24,7 @@ struct ShardScope {
     Secret data_key;
     NodeCache *node_cache; // or NULL
     uint8_t extent_hash_key[AES256_KEY_SIZE], node_hash_key[SHA256_SIZE];
+    char blob_names[ASSOCIATED_SIZE_MAX]; // what every blob's seal is bound to
 };
 
 Status scope_init(ShardScope *scope, const Repository *repository, const DataKey *key,

@@ -51,10 +51,13 @@ void id_decode(const char *text, uint8_t ret_id[ID_SIZE])
 
 void id_encode(const uint8_t id[ID_SIZE], char ret_text[UUID_TEXT_SIZE])
 {
-    char digits[2 * ID_SIZE + 1];
-    hex_encode(id, ID_SIZE, digits);
-    snprintf(ret_text, UUID_TEXT_SIZE, "%.8s-%.4s-%.4s-%.4s-%.12s", digits, digits + 8, digits + 12,
-             digits + 16, digits + 20);
+    static const size_t sizes[] = {4, 2, 2, 2, 6}; // of the groups, in bytes
+    for (size_t i = 0; i < ARRAY_COUNT(sizes); i++) {
+        hex_encode(id, sizes[i], ret_text);
+        id += sizes[i];
+        ret_text += 2 * sizes[i];
+        *ret_text++ = i + 1 < ARRAY_COUNT(sizes) ? '-' : '\0';
+    }
 }
 
 Status id_check(const char *text, const char *what, Error *error)
@@ -74,9 +77,11 @@ void id_random(uint8_t ret_id[ID_SIZE])
 
 void pack_name_encode(const PackName *name, char ret_text[PACK_NAME_SIZE])
 {
-    char id[UUID_TEXT_SIZE];
-    id_encode(name->id, id);
-    snprintf(ret_text, PACK_NAME_SIZE, "%08x-%s", name->epoch, id);
+    const uint8_t epoch[] = {(uint8_t)(name->epoch >> 24), (uint8_t)(name->epoch >> 16),
+                             (uint8_t)(name->epoch >> 8), (uint8_t)name->epoch};
+    hex_encode(epoch, sizeof(epoch), ret_text);
+    ret_text[8] = '-';
+    id_encode(name->id, ret_text + 9);
 }
 
 bool pack_name_decode(const char *text, PackName *ret_name)
