@@ -72,17 +72,17 @@ static uint16_t checksum_with_avx2(const uint8_t *page, uint32_t block)
 {
     return checksum(page, block);
 }
+#endif
 
 uint16_t postgres_page_checksum(const uint8_t *page, uint32_t block)
 {
-    return __builtin_cpu_supports("avx2") ? checksum_with_avx2(page, block) : checksum(page, block);
-}
-#else
-uint16_t postgres_page_checksum(const uint8_t *page, uint32_t block)
-{
-    return checksum(page, block);
-}
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("avx2")) {
+        return checksum_with_avx2(page, block);
+    }
 #endif
+    return postgres_page_checksum_portable(page, block);
+}
 
 bool postgres_page_is_valid(const uint8_t *page, uint32_t block)
 {

@@ -187,9 +187,11 @@ static Status major_of_programs(const char *directory, int *ret_major, Error *er
     buffer_init(&output, 4096);
     Error failure = {0};
     if (process_run(&process, 10 * 1000, REASON_ENGINE_MISSING, &output, &failure) != STATUS_OK) {
-        bool is_no_answer = failure.reason == REASON_EXHAUSTED || failure.reason == REASON_DEADLINE;
-        *error = is_no_answer ? failure : *error;
-        return is_no_answer ? failure.status : STATUS_OK;
+        if (failure.reason != REASON_EXHAUSTED && failure.reason != REASON_DEADLINE) {
+            return STATUS_OK; // no candidate
+        }
+        *error = failure; // it did not come to answer
+        return failure.status;
     }
     const char *number = strstr(buffer_text(&output), ") "); // "postgres (PostgreSQL) 15.20 (...)"
     *ret_major = number == NULL ? 0 : (int)strtol(number + 2, NULL, 10);

@@ -26,6 +26,27 @@ def publishing(holdfast, backup):
     return time.monotonic()
 
 
+def held_up(holdfast, backup):
+    """Waits until it publishes under CAP, and checks that it does; how many bytes can be there by now."""
+    started = publishing(holdfast, backup)
+    # All but a pack or two waits for its turn.
+    time.sleep(5)
+    held = holdfast.repository_bytes()
+    possible = 2 * PACK + CAP * (time.monotonic() - started + 10)
+    assert held < possible, f"{held} bytes are there, {possible:.0f} are possible"
+    return possible
+
+
+def finish_raised(holdfast, backup, possible, raised):
+    """Waits for its end under the higher cap that holds since `raised`; how long it took, and what was left then."""
+    done = holdfast.wait_backup(backup, 120)
+    took = time.monotonic() - raised
+    left = done["stored_bytes"] - possible
+    assert left > PACK, f"{done['stored_bytes']} bytes are too few to tell"
+    assert took < left / CAP / 2, "the new cap did not arrive"
+    return took, left
+
+
 def run(holdfast, *arguments):
     done = cli(holdfast, *arguments)
     assert done.returncode == 0, done.stderr
@@ -39,22 +60,13 @@ def test_a_cap_holds_and_is_raised_under_way(holdfast):
     run(holdfast, "policy", "create", *policy, "--upload-limit", "64KiB", "--memory", "64MiB", "--cpus", "1")
     found = holdfast.wait("/v1/backups", lambda value: value["backups"], 90)["backups"][0]
     run(holdfast, "policy", "pause", "shop", "minutely")
-    started = publishing(holdfast, found["id"])
-    # All but a pack or two waits for its turn.
-    time.sleep(5)
-    held = holdfast.repository_bytes()
-    possible = 2 * PACK + CAP * (time.monotonic() - started + 10)
-    assert held < possible, f"{held} bytes are there, {possible:.0f} are possible"
+    possible = held_up(holdfast, found["id"])
     # A higher cap of the policy is for the run that is under way, and holds as well.
     raised = time.monotonic()
     run(holdfast, "policy", "update", "shop", "minutely", "--upload-limit", "8MiB")
-    done = holdfast.wait_backup(found["id"], 120)
-    took = time.monotonic() - raised
-    left = done["stored_bytes"] - possible
-    assert left > PACK, f"{done['stored_bytes']} bytes are too few to tell"
+    took, left = finish_raised(holdfast, found["id"], possible, raised)
     assert took > (left - 2 * PACK) / (8 * MIB)
-    assert took < left / CAP / 2, "the new cap did not arrive"
-    holdfast.verify_backup(done["id"], [source])
+    holdfast.verify_backup(found["id"], [source])
 
 
 def test_a_run_has_a_cap_of_its_own_and_can_be_canceled_under_it(holdfast):
@@ -97,18 +109,11 @@ def test_the_cap_of_the_fleet_is_raised_under_way(holdfast):
     holdfast.create_database("shop", "postgresql", [source])
     run(holdfast, "limits", "update", "--upload-limit", "64KiB")
     backup = holdfast.start_backup("shop")
-    started = publishing(holdfast, backup)
-    time.sleep(5)
-    held = holdfast.repository_bytes()
-    possible = 2 * PACK + CAP * (time.monotonic() - started + 10)
-    assert held < possible, f"{held} bytes are there, {possible:.0f} are possible"
+    possible = held_up(holdfast, backup)
     raised = time.monotonic()
     run(holdfast, "limits", "update", "--upload-limit", "1GiB")
-    done = holdfast.wait_backup(backup, 120)
-    left = done["stored_bytes"] - possible
-    assert left > PACK, f"{done['stored_bytes']} bytes are too few to tell"
-    assert time.monotonic() - raised < left / CAP / 2, "the new cap did not arrive"
-    holdfast.verify_backup(done["id"], [source])
+    finish_raised(holdfast, backup, possible, raised)
+    holdfast.verify_backup(backup, [source])
 
 
 def test_the_cap_of_the_fleet_holds_whatever_the_server(two_servers):
@@ -117,20 +122,13 @@ def test_the_cap_of_the_fleet_holds_whatever_the_server(two_servers):
     home.create_database("shop", "postgresql", [source])
     home.call("PATCH", "/v1/limits", {"upload_bytes_per_second": CAP})
     backup = home.start_backup("shop")
-    started = publishing(home, backup)
-    time.sleep(5)
-    held = home.repository_bytes()
-    possible = 2 * PACK + CAP * (time.monotonic() - started + 10)
-    assert held < possible, f"{held} bytes are there, {possible:.0f} are possible"
+    possible = held_up(home, backup)
     # The instance speaks with one of the two: one of the changes was not made there.
     raised = time.monotonic()
     home.current = second
     home.call("PATCH", "/v1/limits", {"upload_bytes_per_second": 0})
-    done = home.wait_backup(backup, 120)
-    left = done["stored_bytes"] - possible
-    assert left > PACK, f"{done['stored_bytes']} bytes are too few to tell"
-    assert time.monotonic() - raised < left / CAP / 2, "the new cap did not arrive"
-    home.verify_backup(done["id"], [source])
+    finish_raised(home, backup, possible, raised)
+    home.verify_backup(backup, [source])
 
 
 def test_limits_that_are_wrong(holdfast):

@@ -27,13 +27,13 @@ static void test_crc32c_of_the_published_vectors(void **state)
 static void test_crc32c_in_pieces_and_without_the_processor(void **state)
 {
     (void)state;
-    enum { SIZE = 10000, STEP = 7 };
+    enum { SIZE = 10000 };
     CLEANUP_FREE uint8_t *data = mem_alloc(SIZE);
     for (uint32_t i = 0; i < SIZE; i++) {
         data[i] = (uint8_t)(i * 2654435761U >> 7);
     }
     uint32_t whole = crc32c(data, SIZE);
-    for (size_t first = 0; first <= SIZE; first += STEP) {
+    for (size_t first = 0; first <= SIZE; first++) {
         uint32_t crc = crc32c_extend(crc32c(data, first), data + first, SIZE - first);
         assert_int_equal(crc, whole);
         crc = crc32c_extend_portable(0, data, first);

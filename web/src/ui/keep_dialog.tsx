@@ -2,7 +2,7 @@
 // Keeping a backup whatever its policy says: a pin, with an end or without, or a legal hold; and ending a hold.
 import { useState } from "preact/hooks";
 import { post, Problem, type Backup } from "../api/client";
-import { Dialog, ProblemBox } from "./parts";
+import { Dialog, FormEnd } from "./parts";
 
 export type Keep = "pin" | "hold" | "release";
 
@@ -64,15 +64,11 @@ export function KeepDialog(props: { backup: Backup; keep: Keep; onClose: () => v
           <input name="note" maxLength={1024} value={note} onInput={(event) => setNote(event.currentTarget.value)} />
           <small>{words.note}</small>
         </label>
-        {problem && <ProblemBox problem={problem} />}
-        <footer>
-          <button type="button" class="quiet" onClick={props.onClose}>
-            Cancel
-          </button>
+        <FormEnd problem={problem} onCancel={props.onClose}>
           <button type="submit" class={keep === "release" ? "danger" : undefined}>
             {words.button}
           </button>
-        </footer>
+        </FormEnd>
       </form>
     </Dialog>
   );

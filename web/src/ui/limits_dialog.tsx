@@ -3,7 +3,7 @@
 import { useState } from "preact/hooks";
 import { Problem } from "../api/client";
 import { bytes } from "./format";
-import { Dialog, ProblemBox } from "./parts";
+import { Dialog, FormEnd } from "./parts";
 
 const MIB = 1024 * 1024;
 
@@ -94,13 +94,9 @@ function LimitsDialog(props: LimitsProps & { onClose: () => void }) {
             />
           </label>
         ))}
-        {problem && <ProblemBox problem={problem} />}
-        <footer>
-          <button type="button" class="quiet" onClick={props.onClose}>
-            Cancel
-          </button>
+        <FormEnd problem={problem} onCancel={props.onClose}>
           <button type="submit">Set the limits</button>
-        </footer>
+        </FormEnd>
       </form>
     </Dialog>
   );

@@ -221,6 +221,21 @@ export function Dialog(props: {
   );
 }
 
+// What ends a form in a dialog: what went wrong, Cancel, and the button that submits it.
+export function FormEnd(props: { problem: Problem | undefined; onCancel: () => void; children: ComponentChildren }) {
+  return (
+    <>
+      {props.problem && <ProblemBox problem={props.problem} />}
+      <footer>
+        <button type="button" class="quiet" onClick={props.onCancel}>
+          Cancel
+        </button>
+        {props.children}
+      </footer>
+    </>
+  );
+}
+
 export function Crumbs(props: { children: ComponentChildren }) {
   return (
     <nav class="crumbs" aria-label="Where you are">

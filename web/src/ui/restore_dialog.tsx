@@ -2,7 +2,7 @@
 // Restore a backup: all shards or chosen ones, to directories or as running servers.
 import { useState } from "preact/hooks";
 import { post, Problem, type Restore } from "../api/client";
-import { Dialog, ProblemBox } from "./parts";
+import { Dialog, FormEnd } from "./parts";
 
 export function RestoreDialog(props: { backup: string; database: string; shards: string[]; onClose: () => void }) {
   const [mode, setMode] = useState<"server" | "directory">("server");
@@ -85,15 +85,11 @@ export function RestoreDialog(props: { backup: string; database: string; shards:
             ))}
           </fieldset>
         )}
-        {problem && <ProblemBox problem={problem} />}
-        <footer>
-          <button type="button" class="quiet" onClick={props.onClose}>
-            Cancel
-          </button>
+        <FormEnd problem={problem} onCancel={props.onClose}>
           <button type="submit" disabled={isBusy || chosen.size === 0}>
             {isBusy ? "Starting…" : "Restore"}
           </button>
-        </footer>
+        </FormEnd>
       </form>
     </Dialog>
   );
