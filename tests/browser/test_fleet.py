@@ -215,6 +215,11 @@ def test_limits_are_set_by_hand(fleet, page):
     page.go("databases/shop")
     set_limits(page, cpu_count="1", memory_bytes="128")
     page.see(".policy >> text=/at most 1 processor each, 128 MiB of memory each/")
+    # A program chose a memory that is no whole number of MiB: the rest can still be set.
+    fleet.call("PATCH", "/v1/databases/shop/policies/nightly", {"limits": {"cpu_count": 1, "memory_bytes": 10**8}})
+    page.see(".policy >> text=/95.4 MiB of memory each/")
+    set_limits(page, cpu_count="2")
+    page.see(".policy >> text=/at most 2 processors each, 95.4 MiB of memory each/")
     set_limits(page, cpu_count="", memory_bytes="")
     page.see_gone(".policy >> text=/at most/")
 

@@ -19,7 +19,7 @@ const FIELDS = [
   { key: "upload_bytes_per_second", label: "Upload, MiB a second", unit: MIB, min: 0.0625, step: "any" },
   { key: "download_bytes_per_second", label: "Download, MiB a second", unit: MIB, min: 0.0625, step: "any" },
   { key: "cpu_count", label: "Processors of each instance", unit: 1, min: 1, step: 1 },
-  { key: "memory_bytes", label: "Memory of each instance, MiB", unit: MIB, min: 64, step: 1 },
+  { key: "memory_bytes", label: "Memory of each instance, MiB", unit: MIB, min: 64, step: "any" },
 ] as const;
 const BANDWIDTH_FIELDS = FIELDS.slice(0, 2);
 
