@@ -20,8 +20,13 @@ export interface Line {
   shape?: "steps" | "bars"; // left out: from value to value
 }
 
+// A canvas needs the colour itself, which the theme in use decides.
 function colourOf(name: string): string {
-  return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+  const probe = document.body.appendChild(document.createElement("span"));
+  probe.style.color = `var(--${name})`;
+  const colour = getComputedStyle(probe).color;
+  probe.remove();
+  return colour;
 }
 
 function moment(at: number, step: number): string {
@@ -108,14 +113,18 @@ export function Chart(props: { label: string; version: string; times: number[]; 
     let plot = draw();
     const observer = new ResizeObserver(() => plot.setSize({ width: host.clientWidth, height: HEIGHT }));
     observer.observe(host);
-    const redraw = new MutationObserver(() => {
+    const redraw = () => {
       plot.destroy();
       plot = draw();
-    });
-    redraw.observe(document.documentElement, { attributes: true, attributeFilter: ["data-theme"] });
+    };
+    const chosen = new MutationObserver(redraw);
+    chosen.observe(document.documentElement, { attributes: true, attributeFilter: ["data-theme"] });
+    const preferred = window.matchMedia("(prefers-color-scheme: dark)");
+    preferred.addEventListener("change", redraw);
     return () => {
       observer.disconnect();
-      redraw.disconnect();
+      chosen.disconnect();
+      preferred.removeEventListener("change", redraw);
       plot.destroy();
     };
   }, [props.version]);
