@@ -436,6 +436,7 @@ static Status backup_publish(BackupJob *backup, Error *error)
                                  : COMPRESSION_LEVEL_DEFAULT,
         .reads_everything = backup->assignment->reads_everything,
         .resume_epoch_min = resume_epoch(backup->assignment),
+        .resume_epoch_max = (uint32_t)backup->assignment->epoch - 1,
         .limits = agent_state_limits(backup->job->state),
         .memory_bytes = agent_state_memory_bytes(backup->job->state),
         .node_cache = backup->node_cache,

@@ -688,8 +688,8 @@ const Command COMMANDS[] = {
      .arguments = {{"BACKUP", NULL, "id of one backup; default all", true}},
      .options = OFFLINE_COPY,
      .is_offline = true,
-     .details = OFFLINE_DETAILS "What the other repository has is not copied again, so it may be "
-                                "stopped and repeated."},
+     .details = OFFLINE_DETAILS "What the other repository has is neither read nor written again, "
+                                "so it may be stopped and repeated."},
     {.group = "repository",
      .verb = "keys",
      .summary = "List the data keys: whose they are, when they were made, what wraps them",

@@ -56,7 +56,6 @@ static Status parse_one(int argument_count, char **arguments, int *index, Offlin
         {"--confirm", &options->confirm},
         {"--to", &options->to},
         {"--to-key-file", &options->to_key_file},
-        {"--scratch", &options->scratch},
         {"--sample", &options->sample},
         {"--jobs", &options->jobs},
         {"--bandwidth", &options->bandwidth},

@@ -27,7 +27,6 @@ typedef struct OfflineOptions {
     const char *confirm;
     const char *to, *to_key_file; // another repository
     OfflineStore to_store;
-    const char *scratch;
     const char *sample, *state_file;
     const char *jobs;
     const char *bandwidth, *cpus, *memory;

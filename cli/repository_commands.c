@@ -67,13 +67,13 @@ static const RepositoryVerb VERBS[] = {
      "                                [--to-endpoint URL] [--to-region NAME] [--to-path-style]\n"
      "                                [--to-ca-certificate-file FILE] [--to-profile NAME]\n"
      "                                [--to-credential-file FILE]\n"
-     "                                [--scratch DIR] [--bandwidth BYTES] [--cpus N]\n"
-     "                                [--memory BYTES] [--output json]\n\n"
+     "                                [--bandwidth BYTES] [--cpus N] [--memory BYTES]\n"
+     "                                [--output json]\n\n"
      "Copies backups (all, those of a database, or one) to another repository, sealed anew under\n"
-     "its keys. What it has is not copied again: run it again when it was stopped. DIR, by default\n"
-     "/var/tmp, needs room for one shard. --bandwidth is of a second, both for reading and for\n"
-     "writing; --memory is for buffers. The --to-... options are of the other one's object store\n"
-     "and are none of this one's: --endpoint, --region and so on are not taken over.\n"},
+     "its keys. What it has is neither read nor written again: run it again when it was stopped.\n"
+     "Needs no disk. --bandwidth is of a second, both for reading and for writing; --memory is for\n"
+     "buffers. The --to-... options are of the other one's object store and are none of this one's:\n"
+     "--endpoint, --region and so on are not taken over.\n"},
     {"keys", verb_keys,
      "usage: holdfast repository keys " PLACE " [--output json]\n\n"
      "Lists the data keys: whose they are, when they were made, what wraps them.\n"},

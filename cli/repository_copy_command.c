@@ -2,19 +2,18 @@
 // Copying backups to another repository, sealed anew.
 #include "cli/backup_selection.h"
 #include "cli/repository_verbs.h"
-#include "common/file.h"
 #include "common/memory.h"
 #include "common/text.h"
 #include "storage/storage_drivers.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 typedef struct CopyRun {
     Cli *cli;
     const OfflineOptions *options;
     Repository *source, *target;
-    const char *scratch;
+    BackupSet **target_sets; // that were there at the start, oldest first
+    size_t target_count;
     Limits *limits;
     int64_t memory_bytes;
     Json *backups;
@@ -25,12 +24,8 @@ static Status copy_one(CopyRun *run, const BackupSet *set, BackupSet **last, Err
 {
     OfflineProgress progress;
     CopyResult result = {0};
-    CopyOptions options = {.set = set,
-                           .scratch_directory = run->scratch,
-                           .limits = run->limits,
-                           .memory_bytes = run->memory_bytes};
-    // A parent of another database has none of its shards.
-    options.parent = *last;
+    CopyOptions options = {
+        .set = set, .parent = *last, .limits = run->limits, .memory_bytes = run->memory_bytes};
     offline_progress_begin(&progress, run->cli, set->backup_id);
     options.progress = offline_progress_callback(&progress);
     Status status = repository_copy_backup(run->source, run->target, &options, run->cli->arena,
@@ -49,11 +44,25 @@ static Status copy_one(CopyRun *run, const BackupSet *set, BackupSet **last, Err
     return STATUS_OK;
 }
 
+// What the target has that was made before a backup: the newest of its database, or NULL.
+static BackupSet *find_before(const CopyRun *run, const BackupSet *set)
+{
+    BackupSet *before = NULL;
+    for (size_t i = 0; i < run->target_count; i++) {
+        BackupSet *other = run->target_sets[i];
+        if (text_equal(other->database_id, set->database_id) &&
+            other->created_us < set->created_us) {
+            before = other;
+        }
+    }
+    return before;
+}
+
 // Oldest first, database by database, so that each can refer to the one before.
 static Status copy_all(CopyRun *run, BackupSet **sets, size_t count, Error *error)
 {
     for (size_t first = 0; first < count; first++) {
-        BackupSet *last = NULL;
+        BackupSet *last = sets[first] == NULL ? NULL : find_before(run, sets[first]);
         for (size_t i = first; sets[first] != NULL && i < count; i++) {
             if (sets[i] == NULL || !text_equal(sets[i]->database_id, sets[first]->database_id)) {
                 continue;
@@ -102,13 +111,24 @@ static Status choose(CopyRun *run, BackupSet ***ret_sets, size_t *ret_count, Err
     return STATUS_OK;
 }
 
-static void print_copy(const CopyRun *run)
+static void pass_over(void *context, const char *database_id, const char *backup_id,
+                      const Error *error)
+{
+    // It is no parent for anything; should it be copied again, that says what is wrong.
+    (void)context, (void)database_id, (void)backup_id, (void)error;
+}
+
+static void print_copy(const CopyRun *run, Status status)
 {
     static const ViewColumn columns[] = {
         {"BACKUP", "backup", VIEW_TEXT},        {"DATABASE", "database", VIEW_TEXT},
         {"CREATED", "created_at", VIEW_TIME},   {"COPY", "state", VIEW_TEXT},
         {"STORED", "stored_bytes", VIEW_BYTES}, {NULL, NULL, VIEW_TEXT},
     };
+    if (!run->cli->is_json && status != STATUS_OK && json_count(run->backups) == 0) {
+        json_free(run->backups); // the error says it all
+        return;
+    }
     if (!run->cli->is_json) {
         output_table(run->cli, run->backups, columns);
         json_free(run->backups);
@@ -136,26 +156,21 @@ Status verb_copy(Cli *cli, const OfflineOptions *options, Error *error)
     if (text_equal(repository_id(source), repository_id(target))) {
         return error_set(error, REASON_INVALID, "--to is the repository itself");
     }
-    const char *place = options->scratch == NULL ? "/var/tmp" : options->scratch;
-    char *scratch = arena_format(cli->arena, "%s/holdfast-copy-XXXXXX", place);
-    if (mkdtemp(scratch) == NULL) {
-        error_set(error, REASON_PRECONDITION, "nothing can be made in '%s'", place);
-        return error_hint(error, "name a directory with room for one shard: --scratch DIR");
-    }
     CopyRun run = {.cli = cli,
                    .options = options,
                    .source = source,
                    .target = target,
-                   .scratch = arena_format(cli->arena, "%s/shard", scratch),
                    .limits = limits,
                    .memory_bytes = memory_bytes,
                    .backups = json_new_array()};
     Status status = choose(&run, &sets, &count, error);
     if (status == STATUS_OK) {
+        status = backup_set_scan(target, cli->arena, pass_over, NULL, &run.target_sets,
+                                 &run.target_count, error);
+    }
+    if (status == STATUS_OK) {
         status = copy_all(&run, sets, count, error);
     }
-    Error ignored = {0};
-    (void)dir_remove_all(scratch, &ignored); // what is left is in a directory of ours
-    print_copy(&run);
+    print_copy(&run, status);
     return status;
 }

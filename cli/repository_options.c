@@ -114,7 +114,6 @@ const CommandOption OFFLINE_COPY[] = {
     {"to-credential-file", VALUE_TEXT, "FILE", NULL, "its credential, as --credential-file", NULL,
      false},
     {"database", VALUE_TEXT, "NAME", NULL, "only backups of this database", NULL, false},
-    {"scratch", VALUE_TEXT, "DIR", NULL, "with room for one shard; default /var/tmp", NULL, false},
     OFFLINE_LIMITS,
     NO_MORE};
 const CommandOption OFFLINE_DIFF[] = {

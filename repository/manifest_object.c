@@ -51,6 +51,9 @@ static Json *manifest_to_json(const Manifest *manifest)
     json_set_text(json, "engine_state", manifest->engine_state);
     json_set_text(json, "parent_id", manifest->parent_id);
     json_set_text(json, "parent_digest", manifest->parent_digest);
+    if (manifest->origin_digest[0] != '\0') {
+        json_set_text(json, "origin_digest", manifest->origin_digest);
+    }
     json_set_integer(json, "generation", manifest->generation);
     json_set_integer(json, "created_us", manifest->created_us);
     json_set_integer(json, "file_count", manifest->file_count);
@@ -134,6 +137,7 @@ static Status manifest_from_json(const char *object, const Json *json, Arena *ar
     manifest->engine_state = text_of(json, "engine_state", arena);
     manifest->parent_id = text_of(json, "parent_id", arena);
     manifest->parent_digest = text_of(json, "parent_digest", arena);
+    manifest->origin_digest = text_of(json, "origin_digest", arena);
     ManifestRoot root;
     return manifest_root(manifest, &root, error) == STATUS_OK
                ? STATUS_OK
@@ -157,6 +161,7 @@ static Manifest *manifest_copy(const Manifest *manifest, Arena *arena)
     copy->engine_state = copy_or_empty(arena, manifest->engine_state);
     copy->parent_id = copy_or_empty(arena, manifest->parent_id);
     copy->parent_digest = copy_or_empty(arena, manifest->parent_digest);
+    copy->origin_digest = copy_or_empty(arena, manifest->origin_digest);
     return copy;
 }
 

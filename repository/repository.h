@@ -113,6 +113,7 @@ typedef struct Manifest {
                                 // timeline, system id)
     const char *parent_id;      // "" for a seed
     const char *parent_digest;  // hex SHA-256 of the parent manifest object, or ""
+    const char *origin_digest;  // digest of the manifest that this is a copy of, or ""
     int32_t generation;
     int64_t created_us;
     int64_t file_count, size_bytes; // what a restore writes
@@ -202,8 +203,10 @@ typedef struct SourceFile {
     void *written_context;
 } SourceFile;
 
+typedef struct PublishSource PublishSource; // private
 typedef struct PublishOptions {
-    const char *directory; // the stopped engine's data directory
+    const char *directory;       // the stopped engine's data directory
+    const PublishSource *source; // private: where the files are instead; NULL: in the directory
     const SourceFile *files;
     size_t file_count;
     const char *const *directories; // every directory to recreate, relative, also empty ones
@@ -217,11 +220,11 @@ typedef struct PublishOptions {
     // what differs from the parent without being said to be written. The backup is right either
     // way; more than 0 says that is_written must not be believed on this machine.
     bool reads_everything;
-    // Extents in packs of this shard with an epoch from here to below `epoch` are named instead of
-    // stored again: what attempts that died have uploaded. The caller promises that no sweep
-    // removes or compacts packs of these epochs until the manifest is kept or this attempt has
-    // ended (its protect_epoch_min is at most this). 0: there were none.
-    uint32_t resume_epoch_min;
+    // Extents in packs of this shard with these epochs, up to `epoch`, are named instead of stored
+    // again: what attempts that died have uploaded. The caller promises that no sweep removes or
+    // compacts packs of these epochs until the manifest is kept or this attempt has ended (its
+    // protect_epoch_min is at most resume_epoch_min). 0: there were none.
+    uint32_t resume_epoch_min, resume_epoch_max;
     Limits *limits;        // NULL: those of limits_new
     int64_t memory_bytes;  // for buffers, whatever the size of the shard; 0: the default
     NodeCache *node_cache; // borrowed; NULL: none
@@ -323,20 +326,21 @@ Status repository_shard_epoch(Repository *repository, const char *shard_id, uint
 // --- copy ---
 typedef struct CopyOptions {
     const BackupSet *set; // of the source
-    const BackupSet
-        *parent; // of the target: what it has of the shards is not stored again; or NULL
-    const char *scratch_directory; // made, emptied and removed; takes one shard at a time
-    Limits *limits;                // of both repositories; NULL: those of limits_new
-    int64_t memory_bytes;          // as of MaterializeOptions and PublishOptions
-    Progress progress;             // of each restore and each publish in turn
+    // Of the target: what it has of the shards is not stored again, and not read where the source
+    // has its original; or NULL.
+    const BackupSet *parent;
+    Limits *limits;       // of both repositories; NULL: those of limits_new
+    int64_t memory_bytes; // as of PublishOptions
+    Progress progress;    // of each shard in turn
 } CopyOptions;
 typedef struct CopyResult {
     bool is_there_already;
-    int64_t read_bytes, stored_bytes; // from the source, to the target
+    int64_t read_bytes, stored_bytes; // extents from the source, packs to the target
 } CopyResult;
 // Copies a backup to another repository, sealed anew under the target's keys. The copy has the same
 // ids of backup, database and shards; ret_set is the target's, in the arena. A backup that the
-// target has is not copied again.
+// target has is not copied again, nor are shards and extents that a copy has stored which was
+// stopped. The target must not be swept meanwhile.
 Status repository_copy_backup(Repository *source, Repository *target, const CopyOptions *options,
                               Arena *arena, BackupSet **ret_set, CopyResult *ret_result,
                               Error *error);

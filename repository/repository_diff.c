@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // What differs between two backups of a shard, from their lists and maps: nodes of one hash are not
 // entered, and no extent is read.
+#include "repository/repository_diff.h"
+
 #include "common/memory.h"
 #include "repository/manifest_object.h"
 #include "repository/repository_reader.h"
@@ -18,8 +20,7 @@ typedef struct DiffSide {
 typedef struct Diff {
     DiffSide sides[2];
     Progress progress;
-    void (*on_file)(void *context, const FileDifference *difference);
-    void *context;
+    const DiffObserver *observer;
     DiffResult result;
     int64_t done_bytes, total_bytes;
 } Diff;
@@ -59,6 +60,13 @@ static int64_t bytes_at(int64_t size_bytes, int64_t position)
     return (int64_t)extent_size_at(size_bytes, position);
 }
 
+static void tell_extent(const Diff *diff, int64_t position)
+{
+    if (diff->observer->on_extent != NULL) {
+        diff->observer->on_extent(diff->observer->context, diff->sides[1].map.size_bytes, position);
+    }
+}
+
 // The extents that node `position` of a level stands for, of both files where both have them.
 static Status compare_node(Diff *diff, int level, int64_t position, int64_t *changed_bytes,
                            Error *error)
@@ -74,6 +82,7 @@ static Status compare_node(Diff *diff, int level, int64_t position, int64_t *cha
     }
     if (level == 0) {
         *changed_bytes += bytes_at(new_map->size_bytes, position);
+        tell_extent(diff, position);
         return STATUS_OK;
     }
     int64_t common = MIN(old_map->extent_count, new_map->extent_count);
@@ -107,6 +116,9 @@ static Status compare_files(Diff *diff, int64_t *ret_changed_bytes, Error *error
     for (int64_t node = 0; common > 0 && node < map_width(fan_out, common, level); node++) {
         RETURN_IF_ERROR(compare_node(diff, level, node, &changed_bytes, error));
     }
+    for (int64_t position = common; position < diff->sides[1].map.extent_count; position++) {
+        tell_extent(diff, position);
+    }
     *ret_changed_bytes = changed_bytes;
     return STATUS_OK;
 }
@@ -116,14 +128,14 @@ static void tell(Diff *diff, FileChange change, const ListEntry *entry, int64_t 
 {
     diff->result.file_counts[change]++;
     diff->result.changed_bytes += changed_bytes;
-    if (diff->on_file != NULL && change != FILE_SAME) {
+    if (diff->observer->on_file != NULL && change != FILE_SAME) {
         const FileDifference difference = {.path = entry->path,
                                            .change = change,
                                            .old_size_bytes = old_size_bytes,
                                            .new_size_bytes =
                                                change == FILE_REMOVED ? 0 : entry->size_bytes,
                                            .changed_bytes = changed_bytes};
-        diff->on_file(diff->context, &difference);
+        diff->observer->on_file(diff->observer->context, &difference);
     }
 }
 
@@ -200,22 +212,14 @@ static Status check_pair(const Manifest *before, const Manifest *after, Error *e
     return STATUS_OK;
 }
 
-Status repository_diff(Repository *repository, const DataKey *key, const Manifest *before,
-                       const Manifest *after, Progress progress,
-                       void (*on_file)(void *context, const FileDifference *difference),
-                       void *context, DiffResult *ret_result, Error *error)
+Status diff_manifests(const ShardScope *scope, const Manifest *before, const Manifest *after,
+                      Progress progress, const DiffObserver *observer, DiffResult *ret_result,
+                      Error *error)
 {
-    CLEANUP(scope_done) ShardScope scope = {0};
-    Diff diff = {.progress = progress,
-                 .on_file = on_file,
-                 .context = context,
-                 .total_bytes = after->size_bytes};
-    RETURN_IF_ERROR(check_pair(before, after, error));
-    RETURN_IF_ERROR(
-        scope_init(&scope, repository, key, after->database_id, after->shard_id, error));
-    Status status = side_init(&diff.sides[0], &scope, before, error);
+    Diff diff = {.progress = progress, .observer = observer, .total_bytes = after->size_bytes};
+    Status status = side_init(&diff.sides[0], scope, before, error);
     if (status == STATUS_OK) {
-        status = side_init(&diff.sides[1], &scope, after, error);
+        status = side_init(&diff.sides[1], scope, after, error);
     }
     if (status == STATUS_OK) {
         status = walk(&diff, error);
@@ -226,4 +230,17 @@ Status repository_diff(Repository *repository, const DataKey *key, const Manifes
         *ret_result = diff.result;
     }
     return status;
+}
+
+Status repository_diff(Repository *repository, const DataKey *key, const Manifest *before,
+                       const Manifest *after, Progress progress,
+                       void (*on_file)(void *context, const FileDifference *difference),
+                       void *context, DiffResult *ret_result, Error *error)
+{
+    CLEANUP(scope_done) ShardScope scope = {0};
+    const DiffObserver observer = {.on_file = on_file, .context = context};
+    RETURN_IF_ERROR(check_pair(before, after, error));
+    RETURN_IF_ERROR(
+        scope_init(&scope, repository, key, after->database_id, after->shard_id, error));
+    return diff_manifests(&scope, before, after, progress, &observer, ret_result, error);
 }

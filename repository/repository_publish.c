@@ -40,6 +40,8 @@ typedef struct Publisher {
     const PublishOptions *options;
     ShardScope scope;
     Limits *own_limits; // when the caller gave none
+    int directory_fd;
+    PublishSource directory; // the source, but for a copy
     PublishRun run;
     PackWriter *packs;
     ResumeTable *resume;
@@ -456,7 +458,7 @@ static void publisher_done(Publisher *publisher)
     pack_writer_free(publisher->packs);
     resume_table_free(publisher->resume);
     limits_free(publisher->own_limits);
-    fd_closep(&publisher->run.directory_fd);
+    fd_closep(&publisher->directory_fd);
     scope_done(&publisher->scope);
 }
 
@@ -476,12 +478,14 @@ static Status start_threads(Publisher *publisher, Error *error)
     if (publisher->resume != NULL) {
         memory_bytes -= (int64_t)RESUME_TABLE_SIZE_MAX;
     }
-    long processor_count = sysconf(_SC_NPROCESSORS_ONLN);
-    int64_t worker_count = 2 * processor_count + 2;
-    worker_count = MIN(worker_count, memory_bytes / 4 / (int64_t)PUBLISH_WORKER_SIZE);
+    const PublishSource *source = publisher->run.source;
+    int64_t worker_size = (int64_t)(PUBLISH_WORKER_SIZE + source->reader_size);
+    int64_t worker_count = memory_bytes / (source->is_distant ? 2 : 4) / worker_size;
+    if (!source->is_distant) {
+        worker_count = MIN(worker_count, 2 * sysconf(_SC_NPROCESSORS_ONLN) + 2);
+    }
     worker_count = MIN(MAX(worker_count, 1), WORKER_COUNT_MAX);
-    int64_t pack_count =
-        (memory_bytes - worker_count * (int64_t)PUBLISH_WORKER_SIZE) / (int64_t)PACK_SIZE_MAX - 1;
+    int64_t pack_count = (memory_bytes - worker_count * worker_size) / (int64_t)PACK_SIZE_MAX - 1;
     PackWriterOptions packs = {.epoch = options->epoch,
                                .pack_count =
                                    (int)MIN(MAX(pack_count, PACK_COUNT_MIN), PACK_COUNT_MAX),
@@ -496,6 +500,23 @@ static Status start_threads(Publisher *publisher, Error *error)
     return publish_workers_new(&publisher->run, (int)worker_count, &publisher->workers, error);
 }
 
+static Status open_source(Publisher *publisher, Error *error)
+{
+    const PublishOptions *options = publisher->options;
+    publisher->run.source = options->source;
+    if (options->source != NULL) {
+        return STATUS_OK;
+    }
+    publisher->directory_fd = open(options->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (publisher->directory_fd < 0) {
+        return error_set_errno(error, REASON_INTERNAL, errno, "opening directory '%s'",
+                               options->directory);
+    }
+    publisher->directory = directory_source(&publisher->directory_fd);
+    publisher->run.source = &publisher->directory;
+    return STATUS_OK;
+}
+
 static Status publisher_begin(Publisher *publisher, Error *error)
 {
     const PublishOptions *options = publisher->options;
@@ -506,11 +527,7 @@ static Status publisher_begin(Publisher *publisher, Error *error)
     if (run->limits == NULL) {
         run->limits = publisher->own_limits = limits_new();
     }
-    run->directory_fd = open(options->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (run->directory_fd < 0) {
-        return error_set_errno(error, REASON_INTERNAL, errno, "opening directory '%s'",
-                               options->directory);
-    }
+    RETURN_IF_ERROR(open_source(publisher, error));
     for (size_t i = 0; i < options->file_count; i++) {
         if (options->files[i].size_bytes < 0 || options->files[i].size_bytes > FILE_SIZE_MAX) {
             return error_set(error, REASON_INVALID, "file '%s' has an impossible size",
@@ -518,9 +535,9 @@ static Status publisher_begin(Publisher *publisher, Error *error)
         }
         publisher->total_bytes += options->files[i].size_bytes;
     }
-    if (options->resume_epoch_min > 0 && options->resume_epoch_min < options->epoch) {
+    if (options->resume_epoch_min > 0) {
         RETURN_IF_ERROR(resume_table_load(&publisher->scope, options->resume_epoch_min,
-                                          options->epoch, &publisher->resume, error));
+                                          options->resume_epoch_max, &publisher->resume, error));
     }
     // A child's maps refer to its parent's nodes, so they have as many refs a node.
     run->map_fan_out = options->parent == NULL ? MAP_FAN_OUT : options->parent->map_fan_out;
@@ -556,7 +573,7 @@ Status repository_publish(Repository *repository, const DataKey *key, const Publ
 {
     CLEANUP(publisher_freep) Publisher *publisher = mem_alloc(sizeof(*publisher));
     publisher->options = options;
-    publisher->run.directory_fd = INVALID_FD;
+    publisher->directory_fd = INVALID_FD;
     RETURN_IF_ERROR(scope_init(&publisher->scope, repository, key, options->manifest.database_id,
                                options->manifest.shard_id, error));
     publisher->scope.node_cache = options->node_cache;

@@ -5,7 +5,6 @@
 
 #include "common/memory.h"
 #include "repository/repository_compressor.h"
-#include "repository/repository_source.h"
 
 #include <assert.h>
 #include <pthread.h>
@@ -14,7 +13,7 @@
 
 #define ITEM_COUNT 128
 #define WORKER_COUNT_MAX 64
-#define CHUNK_EXTENT_COUNT 32 // what is read, and put into a pack, at once
+#define CHUNK_EXTENT_COUNT SOURCE_READ_EXTENT_COUNT // what is read, and put into a pack, at once
 #define CHUNK_SIZE (CHUNK_EXTENT_COUNT * EXTENT_SIZE)
 #define WAIT_NS (INT64_C(100) * 1000 * 1000)
 
@@ -38,7 +37,7 @@ typedef struct Worker {
     PackSealer *sealer;
     Compressor *compressor;
     GcmKey *hasher;
-    SourceReader *source;
+    void *reader;        // of the run's source
     uint8_t *plain;      // CHUNK_SIZE, aligned for direct reads
     uint8_t *packed;     // CHUNK_SIZE, after plain
     uint8_t *nodes_data; // MAP_NODES_SIZE of a part
@@ -116,9 +115,9 @@ static Status plan_chunk(Worker *worker, const PublishItem *item, Chunk *chunk, 
             continue;
         }
         bool is_hole = false;
-        RETURN_IF_ERROR(source_is_hole(worker->source, item->file, position * (int64_t)EXTENT_SIZE,
-                                       extent_size_at(item->file->size_bytes, position), &is_hole,
-                                       error));
+        RETURN_IF_ERROR(worker->run->source->is_hole(
+            worker->reader, item->file, position * (int64_t)EXTENT_SIZE,
+            extent_size_at(item->file->size_bytes, position), &is_hole, error));
         chunk->states[i] = is_hole ? EXTENT_HOLE : EXTENT_READ;
     }
     return STATUS_OK;
@@ -135,9 +134,9 @@ static Status read_chunk(Worker *worker, const PublishItem *item, const Chunk *c
             end++;
         }
         if (size > 0) {
-            RETURN_IF_ERROR(source_read(worker->source, item->file,
-                                        (chunk->first + (int64_t)i) * (int64_t)EXTENT_SIZE,
-                                        worker->plain + i * EXTENT_SIZE, size, error));
+            RETURN_IF_ERROR(worker->run->source->read(
+                worker->reader, item->file, (chunk->first + (int64_t)i) * (int64_t)EXTENT_SIZE,
+                worker->plain + i * EXTENT_SIZE, size, error));
             atomic_fetch_add(&worker->run->read_bytes, (long long)size);
         }
         i = MAX(end, i + 1);
@@ -298,7 +297,7 @@ static void worker_init(Worker *worker, PublishWorkers *workers)
     worker->sealer = pack_sealer_new(run->scope);
     worker->compressor = compressor_new(run->options->compression_level);
     worker->hasher = extent_hasher_new(run->scope);
-    worker->source = source_reader_new(run->directory_fd);
+    worker->reader = run->source->reader_new(run->source->context, &run->is_stopping);
     worker->plain = mem_alloc_aligned(DIRECT_ALIGNMENT, 2 * CHUNK_SIZE); // a huge page
     worker->packed = worker->plain + CHUNK_SIZE;
     worker->nodes_data = mem_alloc(MAP_NODES_SIZE(MAP_PART_EXTENT_COUNT));
@@ -311,7 +310,7 @@ static void worker_done(Worker *worker)
     pack_sealer_free(worker->sealer);
     compressor_free(worker->compressor);
     gcm_key_free(worker->hasher);
-    source_reader_free(worker->source);
+    worker->run->source->reader_free(worker->reader);
     mem_free(worker->plain);
     mem_free(worker->nodes_data);
 }

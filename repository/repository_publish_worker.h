@@ -5,6 +5,7 @@
 
 #include "repository/repository_builder.h"
 #include "repository/repository_resume.h"
+#include "repository/repository_source.h"
 
 typedef enum PublishItemKind {
     ITEM_PART, // of a file's map, or a file's only extent: for a worker
@@ -38,7 +39,7 @@ typedef struct PublishRun {
     Limits *limits;
     PackWriter *packs;
     const ResumeTable *resume;
-    int directory_fd;
+    const PublishSource *source;
     int map_fan_out;
     atomic_bool is_stopping; // something failed
     atomic_llong done_bytes, new_bytes, read_bytes, unrecorded_bytes, resumed_bytes;

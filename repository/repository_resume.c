@@ -6,6 +6,7 @@
 
 #include "common/memory.h"
 #include "repository/repository_pack.h"
+#include "repository/repository_replacement.h"
 
 #include <assert.h>
 #include <pthread.h>
@@ -189,12 +190,24 @@ static void add_pack(ResumeTable *table, const PackName *name, int64_t size_byte
     table->packs[table->pack_count++] = pack;
 }
 
-static Status list_packs(ResumeTable *table, uint32_t epoch_min, uint32_t epoch_end, Error *error)
+// Should it be the last.
+static void drop_pack(ResumeTable *table, const PackName *name)
+{
+    if (table->pack_count > 0 &&
+        pack_name_equal(&table->packs[table->pack_count - 1]->name, name)) {
+        mem_free(table->packs[--table->pack_count]);
+    }
+}
+
+static Status list_packs(ResumeTable *table, uint32_t epoch_min, uint32_t epoch_max, Error *error)
 {
     CLEANUP(arena_freep) Arena *arena = arena_new();
     char prefix[OBJECT_KEY_SIZE];
     char token[STORAGE_KEY_SIZE_MAX + 1] = "";
-    snprintf(prefix, sizeof(prefix), "shards/%s/packs/", table->scope->shard_id);
+    int folder_size = snprintf(prefix, sizeof(prefix), "shards/%s/packs/", table->scope->shard_id);
+    if (epoch_min == epoch_max) {
+        snprintf(prefix + folder_size, sizeof(prefix) - (size_t)folder_size, "%08x-", epoch_min);
+    }
     do {
         StoragePage page;
         arena_reset(arena);
@@ -202,10 +215,16 @@ static Status list_packs(ResumeTable *table, uint32_t epoch_min, uint32_t epoch_
                                      PAGE_COUNT, arena, &page, error));
         for (size_t i = 0; i < page.count; i++) {
             PackName name;
-            // What a sweep has replaced is reached by a manifest, and no leftover.
-            if (pack_name_decode(page.objects[i].key + strlen(prefix), &name) &&
-                name.epoch >= epoch_min && name.epoch < epoch_end) {
+            uint32_t number = 0;
+            if (!pack_object_decode(page.objects[i].key + folder_size, &name, &number) ||
+                name.epoch < epoch_min || name.epoch > epoch_max) {
+                continue;
+            }
+            if (number == 0) {
                 add_pack(table, &name, page.objects[i].size_bytes);
+            } else {
+                // A sweep has replaced it: a manifest reaches it, and it is no leftover.
+                drop_pack(table, &name);
             }
         }
         const char *next = page.next_page_token;
@@ -214,13 +233,13 @@ static Status list_packs(ResumeTable *table, uint32_t epoch_min, uint32_t epoch_
     return STATUS_OK;
 }
 
-Status resume_table_load(const ShardScope *scope, uint32_t epoch_min, uint32_t epoch_end,
+Status resume_table_load(const ShardScope *scope, uint32_t epoch_min, uint32_t epoch_max,
                          ResumeTable **ret_table, Error *error)
 {
     ResumeTable *table = mem_alloc(sizeof(*table));
     table->scope = scope;
     pthread_mutex_init(&table->mutex, NULL);
-    Status status = list_packs(table, epoch_min, epoch_end, error);
+    Status status = list_packs(table, epoch_min, epoch_max, error);
     pthread_t readers[READER_COUNT];
     size_t reader_count = 0;
     while (status == STATUS_OK && reader_count < MIN(table->pack_count, READER_COUNT)) {
@@ -237,12 +256,12 @@ Status resume_table_load(const ShardScope *scope, uint32_t epoch_min, uint32_t e
         *error = table->failure;
         status = error->status;
     }
-    if (status != STATUS_OK) {
+    if (status != STATUS_OK || table->pack_count == 0) {
         resume_table_free(table);
-        return status;
+        table = NULL;
     }
     *ret_table = table;
-    return STATUS_OK;
+    return status;
 }
 
 void resume_table_free(ResumeTable *table)

@@ -6,9 +6,9 @@
 #include "repository/repository_blob.h"
 
 typedef struct ResumeTable ResumeTable;
-// Reads the indexes of the shard's packs with an epoch in [epoch_min, epoch_end). Packs that are
-// damaged, of another key, or more than the table holds are passed over.
-Status resume_table_load(const ShardScope *scope, uint32_t epoch_min, uint32_t epoch_end,
+// Reads the indexes of the shard's packs with an epoch in [epoch_min, epoch_max]. Packs that are
+// damaged, of another key, or more than the table holds are passed over. NULL: there is none.
+Status resume_table_load(const ShardScope *scope, uint32_t epoch_min, uint32_t epoch_max,
                          ResumeTable **ret_table, Error *error);
 void resume_table_free(ResumeTable *table); // NULL is fine
 // Completes a ref of which hash, kind and plain_size are known; false: no such extent. Thread-safe.

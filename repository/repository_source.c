@@ -14,7 +14,7 @@
 #define DIRECT_SIZE_MIN (INT64_C(1024) * 1024)
 #define BLOCK_SIZE 512 // of st_blocks
 
-struct SourceReader {
+typedef struct DirectoryReader {
     int directory_fd;
     int fd;
     const SourceFile *file; // that fd is open on
@@ -22,17 +22,19 @@ struct SourceReader {
     bool may_have_holes;
     // From hole_start there is a hole up to data_start, and data up to data_end.
     int64_t hole_start, data_start, data_end;
-};
+} DirectoryReader;
 
-SourceReader *source_reader_new(int directory_fd)
+static void *reader_new(void *context, const atomic_bool *is_stopping)
 {
-    SourceReader *reader = mem_alloc(sizeof(*reader));
-    reader->directory_fd = directory_fd;
+    const int *directory_fd = context;
+    DirectoryReader *reader = mem_alloc(sizeof(*reader));
+    (void)is_stopping; // a disk does not keep one waiting
+    reader->directory_fd = *directory_fd;
     reader->fd = INVALID_FD;
     return reader;
 }
 
-static void close_file(SourceReader *reader)
+static void close_file(DirectoryReader *reader)
 {
     if (reader->fd >= 0 && !reader->is_direct) {
         // Nobody reads it again. Advice only; what is dirty stays.
@@ -42,12 +44,10 @@ static void close_file(SourceReader *reader)
     reader->file = NULL;
 }
 
-void source_reader_free(SourceReader *reader)
+static void reader_free(void *reader)
 {
-    if (reader != NULL) {
-        close_file(reader);
-        mem_free(reader);
-    }
+    close_file(reader);
+    mem_free(reader);
 }
 
 static Status file_changed(const SourceFile *file, Error *error)
@@ -56,7 +56,7 @@ static Status file_changed(const SourceFile *file, Error *error)
     return error_hint(error, "the engine must be stopped while its directory is published");
 }
 
-static Status open_file(SourceReader *reader, const SourceFile *file, bool may_be_direct,
+static Status open_file(DirectoryReader *reader, const SourceFile *file, bool may_be_direct,
                         Error *error)
 {
     close_file(reader);
@@ -82,7 +82,7 @@ static Status open_file(SourceReader *reader, const SourceFile *file, bool may_b
     return STATUS_OK;
 }
 
-static Status need_file(SourceReader *reader, const SourceFile *file, Error *error)
+static Status need_file(DirectoryReader *reader, const SourceFile *file, Error *error)
 {
     if (reader->file == file) {
         return STATUS_OK;
@@ -92,7 +92,7 @@ static Status need_file(SourceReader *reader, const SourceFile *file, Error *err
 }
 
 // Reads until `size` bytes are there; direct reads ask for whole blocks, also at the end.
-static Status read_all(SourceReader *reader, int64_t offset, uint8_t *data, size_t size,
+static Status read_all(DirectoryReader *reader, int64_t offset, uint8_t *data, size_t size,
                        size_t *ret_size, Error *error)
 {
     size_t done = 0;
@@ -118,9 +118,10 @@ static Status read_all(SourceReader *reader, int64_t offset, uint8_t *data, size
     return STATUS_OK;
 }
 
-Status source_read(SourceReader *reader, const SourceFile *file, int64_t offset, uint8_t *data,
-                   size_t size, Error *error)
+static Status read_directory(void *context, const SourceFile *file, int64_t offset, uint8_t *data,
+                             size_t size, Error *error)
 {
+    DirectoryReader *reader = context;
     RETURN_IF_ERROR(need_file(reader, file, error));
     size_t got = 0;
     Status status = read_all(reader, offset, data, size, &got, error);
@@ -134,9 +135,10 @@ Status source_read(SourceReader *reader, const SourceFile *file, int64_t offset,
     return got == size ? STATUS_OK : file_changed(file, error);
 }
 
-Status source_is_hole(SourceReader *reader, const SourceFile *file, int64_t offset, size_t size,
+static Status is_hole(void *context, const SourceFile *file, int64_t offset, size_t size,
                       bool *ret_is_hole, Error *error)
 {
+    DirectoryReader *reader = context;
     *ret_is_hole = false;
     RETURN_IF_ERROR(need_file(reader, file, error));
     if (!reader->may_have_holes) {
@@ -155,4 +157,13 @@ Status source_is_hole(SourceReader *reader, const SourceFile *file, int64_t offs
     }
     *ret_is_hole = offset + (int64_t)size <= reader->data_start;
     return STATUS_OK;
+}
+
+PublishSource directory_source(int *directory_fd)
+{
+    return (PublishSource){.reader_new = reader_new,
+                           .reader_free = reader_free,
+                           .read = read_directory,
+                           .is_hole = is_hole,
+                           .context = directory_fd};
 }

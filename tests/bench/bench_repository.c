@@ -325,6 +325,7 @@ static Status publish(Bench *bench, uint32_t epoch, const char *parent_id, Error
                               .compression_level = bench->level,
                               .reads_everything = bench->reads_everything,
                               .resume_epoch_min = bench->resume_epoch_min,
+                              .resume_epoch_max = epoch - 1,
                               .limits = bench->limits,
                               .memory_bytes = bench->memory_bytes,
                               .node_cache = bench->node_cache,

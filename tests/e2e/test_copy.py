@@ -71,7 +71,7 @@ def test_a_copy_goes_from_store_to_store(holdfast, tmp_path):
             new_key = ["--key-file", str(tmp_path / f"{name}.key")]
             do(nobody, "repository", "create-key", *new_key)
             do(nobody, "repository", "init", "--repository", location, *options, *new_key)
-            to = ["--to", location, "--to-key-file", new_key[1], "--scratch", str(tmp_path)]
+            to = ["--to", location, "--to-key-file", new_key[1]]
             copied = do(nobody, "repository", "copy", *last, *to, *to_options)
             assert copied["copied_count"] == 1 and copied["stored_bytes"] > 0, copied
             last = ["--repository", location, *options, *new_key]
@@ -81,7 +81,7 @@ def test_a_copy_goes_from_store_to_store(holdfast, tmp_path):
 
         # The options of one side are not the other's; and the environment stands in for options.
         location, options, to_options = places["swift"]
-        to = ["--to", location, "--to-key-file", str(tmp_path / "swift.key"), "--scratch", str(tmp_path)]
+        to = ["--to", location, "--to-key-file", str(tmp_path / "swift.key")]
         refused = run(nobody, "repository", "copy", *last, *to, *to_options[:-2])
         assert refused.returncode != 0 and "nothing" not in refused.stderr, refused.stderr
         environment = {**nobody, "HOLDFAST_TO_STORE_ENDPOINT": swift["endpoint"],

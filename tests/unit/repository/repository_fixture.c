@@ -272,6 +272,7 @@ Status fixture_publish_shard(Fixture *fixture, const char *shard_id, const Manif
 {
     const char *directories[256];
     Scan scan = {.fixture = fixture};
+    const uint32_t epoch = fixture->epoch++;
     assert_ok(fixture, dir_walk(fixture->source, scan_file, &scan, &fixture->error));
     PublishOptions options = {
         .directory = fixture->source,
@@ -279,11 +280,12 @@ Status fixture_publish_shard(Fixture *fixture, const char *shard_id, const Manif
         .file_count = scan.file_count,
         .directories = directories,
         .directory_count = scan_directories(fixture, directories, ARRAY_COUNT(directories)),
-        .epoch = fixture->epoch++,
+        .epoch = epoch,
         .parent = parent,
         .compression_level = 1,
         .reads_everything = fixture->reads_everything,
         .resume_epoch_min = fixture->resume_epoch_min,
+        .resume_epoch_max = epoch - 1,
         .limits = fixture->limits,
         .node_cache = fixture->node_cache,
         .progress = fixture->progress,

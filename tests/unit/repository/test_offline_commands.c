@@ -340,17 +340,14 @@ static void test_copying_to_another_repository(void **state)
     assert_int_equal(RUN("repository", "copy", "--to", place, "--to-key-file", key), 3);
     assert_says(offline, "there is no repository");
     assert_int_equal(run(offline, init), 0);
-    assert_int_equal(RUN("repository", "copy", FIRST_ID, "--to", place, "--to-key-file", key,
-                         "--scratch", fixture->directory),
-                     0);
+    assert_int_equal(RUN("repository", "copy", FIRST_ID, "--to", place, "--to-key-file", key), 0);
     assert_says(offline, "copied");
     source_patch(fixture, "base/1", EXTENT, 10, 7);
     const char *digest = tree_digest(fixture, fixture->source);
     assert_ok(fixture, fixture_publish(fixture, offline->shards[0], &offline->shards[0]));
     write_two_shards(offline, "0197c000-0000-7000-8000-0000000000b3", true);
-    assert_int_equal(RUN("repository", "copy", "--to", place, "--to-key-file", key, "--scratch",
-                         fixture->directory, "--output", "json"),
-                     0);
+    assert_int_equal(
+        RUN("repository", "copy", "--to", place, "--to-key-file", key, "--output", "json"), 0);
     CLEANUP(json_freep) Json *json = NULL;
     assert_ok(fixture,
               json_parse(offline->output, strlen(offline->output), &json, &fixture->error));
