@@ -12,6 +12,9 @@
 // Longer stretches are worth a write of their own. So are all of a pack that has longer ones on
 // average: it is what the patches lie between.
 #define PATCH_LENGTH_MAX 8
+// So few neighbours of one pack, on average, are not worth a write of their own.
+#define SCATTERED_LENGTH 3
+#define FLUSH_COUNT_MAX 512 // 16 MiB
 
 Window *window_new(void)
 {
@@ -49,7 +52,24 @@ void window_add(Window *window, const Ref *ref, int64_t offset)
                                                     .file = (uint32_t)(window->file_count - 1),
                                                     .sequence = (uint32_t)window->item_count,
                                                     .offset = offset};
+    if (window->item_count > 0) {
+        const FetchItem *item = &window->items[window->item_count];
+        bool is_joint =
+            item_follows(item, item - 1) && !pack_name_equal(&ref->pack, &item[-1].ref.pack);
+        window->joint_count += is_joint ? 1 : 0;
+    }
     window->item_count++;
+}
+
+static bool is_scattered(const Window *window)
+{
+    return window->joint_count * SCATTERED_LENGTH > window->item_count;
+}
+
+bool window_is_full(const Window *window)
+{
+    return window->item_count == WINDOW_ITEM_COUNT_MAX ||
+           (window->item_count % WINDOW_SCATTERED_COUNT_MAX == 0 && is_scattered(window));
 }
 
 bool item_follows(const FetchItem *item, const FetchItem *before)
@@ -163,7 +183,11 @@ void window_sort(Window *window, size_t patch_count_max)
     size_t pack_count = number_packs(window);
     window->positions = mem_alloc_array(window->item_count, sizeof(*window->positions));
     note_positions(window);
-    mark_patches(window, pack_count, patch_count_max);
+    window->is_scattered = is_scattered(window);
+    window->next_flushed = window->is_scattered ? 0 : window->item_count;
+    if (!window->is_scattered) {
+        mark_patches(window, pack_count, patch_count_max);
+    }
     if (window->patch_count > 0) {
         move_patches_first(window);
         note_positions(window);
@@ -193,17 +217,33 @@ static size_t span_length(const Window *window, size_t first, size_t last)
     return count;
 }
 
+// How many items from `sequence` one flush takes.
+static size_t flush_length(const Window *window, size_t sequence)
+{
+    size_t count = 1;
+    while (count < FLUSH_COUNT_MAX && sequence + count < window->item_count &&
+           item_follows(item_at(window, sequence + count), item_at(window, sequence + count - 1))) {
+        count++;
+    }
+    return count;
+}
+
 static bool may_take(const Window *window, SpanKind kind)
 {
-    if (kind == SPAN_PATCHES) {
+    switch (kind) {
+    case SPAN_PATCHES:
         return window->next_item < window->patch_count;
-    }
-    if (kind == SPAN_RUNS) {
+    case SPAN_RUNS:
         return window->next_item < window->item_count &&
-               window->opened_count == window->patch_count;
+               window->opened_count >= window->patch_count;
+    case SPAN_LEFT_PATCHES:
+        return window->opened_count == window->item_count && window->has_left_patches;
+    case SPAN_FLUSH:
+        return window_is_written(window) && window->next_flushed < window->item_count;
+    case SPAN_KIND_COUNT:
+        break;
     }
-    return window->next_item == window->item_count && window->busy_count == 0 &&
-           window->has_left_patches;
+    return false;
 }
 
 bool window_take(Window *window, SpanKind kind, Span *ret_span)
@@ -215,6 +255,10 @@ bool window_take(Window *window, SpanKind kind, Span *ret_span)
     if (kind == SPAN_LEFT_PATCHES) {
         ret_span->count = window->patch_count;
         window->has_left_patches = false;
+    } else if (kind == SPAN_FLUSH) {
+        ret_span->first = window->next_flushed;
+        ret_span->count = flush_length(window, window->next_flushed);
+        window->next_flushed += ret_span->count;
     } else {
         size_t last = kind == SPAN_PATCHES ? window->patch_count : window->item_count;
         ret_span->first = window->next_item;
@@ -228,15 +272,20 @@ bool window_take(Window *window, SpanKind kind, Span *ret_span)
 void window_end(Window *window, const Span *span)
 {
     window->busy_count--;
-    if (span->kind == SPAN_PATCHES) {
+    if (span->kind == SPAN_PATCHES || span->kind == SPAN_RUNS) {
         window->opened_count += span->count;
     }
 }
 
+bool window_is_written(const Window *window)
+{
+    return window->opened_count == window->item_count && !window->has_left_patches;
+}
+
 bool window_is_done(const Window *window)
 {
-    return window->next_item == window->item_count && window->busy_count == 0 &&
-           !window->has_left_patches;
+    return window_is_written(window) && window->next_flushed == window->item_count &&
+           window->busy_count == 0;
 }
 
 // --- patches ----------------------------------------------------------------------------------
@@ -244,6 +293,11 @@ bool window_is_done(const Window *window)
 uint8_t *window_patch(const Window *window, const FetchItem *patch)
 {
     return window->patches + (size_t)(patch - window->items) * EXTENT_SIZE;
+}
+
+const FetchItem *window_item(const Window *window, size_t sequence)
+{
+    return item_at(window, sequence);
 }
 
 FetchItem *window_patch_after(const Window *window, const FetchItem *item)

@@ -22,6 +22,7 @@
 #define RUN_SIZE_MAX ((size_t)2 * 1024 * 1024)
 #define DIRECT_SIZE_MIN (INT64_C(256) * 1024) // of a file
 #define WAIT_NS (INT64_C(100) * 1000 * 1000)
+#define WINDOW_COUNT_MAX 3 // under way, of which one is fetched and the others are flushed
 
 struct Fetcher {
     const ShardScope *scope;
@@ -36,6 +37,7 @@ struct Fetcher {
     pthread_mutex_t mutex; // guards what follows
     pthread_cond_t changed, progressed;
     Window *queue; // handed out, oldest first
+    int flusher_count;
     bool is_ending;
     Error failure; // the first
 };
@@ -146,7 +148,7 @@ static Status write_run(FetchWorker *worker, const Window *window, const FetchIt
 {
     const FetchFile *file = &window->files[start->file];
     if (worker->file != file) {
-        RETURN_IF_ERROR(open_target(worker, file, true, error));
+        RETURN_IF_ERROR(open_target(worker, file, !window->is_scattered, error));
     }
     return write_plain(worker, size, start->offset, error);
 }
@@ -230,15 +232,37 @@ static Status write_left_patches(FetchWorker *worker, const Window *window, Erro
     return STATUS_OK;
 }
 
+// Has the disk begin with what is in the page cache: in long writes, and by more than one thread.
+static Status flush(FetchWorker *worker, const Window *window, const Span *span, Error *error)
+{
+    const FetchItem *first = window_item(window, span->first);
+    const FetchItem *last = window_item(window, span->first + span->count - 1);
+    int64_t size = last->offset + last->ref.plain_size - first->offset;
+    RETURN_IF_ERROR(check_stopping(worker, error));
+    RETURN_IF_ERROR(open_target(worker, &window->files[first->file], false, error));
+    // A wish; what fails is seen when all is made durable.
+    (void)sync_file_range(worker->fd, first->offset, size, SYNC_FILE_RANGE_WRITE);
+    return STATUS_OK;
+}
+
+static Status do_span(FetchWorker *worker, const Window *window, const Span *span, Error *error)
+{
+    return span->kind == SPAN_FLUSH          ? flush(worker, window, span, error)
+           : span->kind == SPAN_LEFT_PATCHES ? write_left_patches(worker, window, error)
+                                             : fetch_span(worker, window, span, error);
+}
+
 // With the mutex held: does one span with the mutex released.
 static void work(FetchWorker *worker, Window *window, const Span *span)
 {
     Fetcher *fetcher = worker->fetcher;
+    const int flusher = span->kind == SPAN_FLUSH ? 1 : 0;
+    fetcher->flusher_count += flusher;
     pthread_mutex_unlock(&fetcher->mutex);
     Error error = {0};
-    Status status = span->kind == SPAN_LEFT_PATCHES ? write_left_patches(worker, window, &error)
-                                                    : fetch_span(worker, window, span, &error);
+    Status status = do_span(worker, window, span, &error);
     pthread_mutex_lock(&fetcher->mutex);
+    fetcher->flusher_count -= flusher;
     if (status != STATUS_OK && fetcher->failure.status == STATUS_OK) {
         fetcher->failure = error;
         atomic_store(&fetcher->is_stopping, true);
@@ -263,11 +287,12 @@ static void drop_done_windows(Fetcher *fetcher)
     }
 }
 
-// With the mutex held: a window with a span to work on, or NULL. Patches go first, so that no
-// worker waits for those of the next window.
+// With the mutex held: a window with a span to work on, or NULL. Few flush, who wait for the disk,
+// and the others fetch. Patches go first, so that no worker waits for those of the next window.
 static Window *find_work(const Fetcher *fetcher, Span *ret_span)
 {
-    for (SpanKind kind = 0; kind < SPAN_KIND_COUNT; kind++) {
+    bool may_flush = fetcher->flusher_count < MAX(fetcher->worker_count / 4, 1);
+    for (SpanKind kind = may_flush ? SPAN_FLUSH : SPAN_FLUSH + 1; kind < SPAN_KIND_COUNT; kind++) {
         for (Window *window = fetcher->queue; window != NULL; window = window->next) {
             if (window_take(window, kind, ret_span)) {
                 return window;
@@ -396,7 +421,7 @@ void fetcher_add(Fetcher *fetcher, const Ref *ref, int64_t offset, bool *ret_mus
     Window *window = fetcher->gathering;
     assert(window != NULL);
     window_add(window, ref, offset);
-    *ret_must_wait = window->item_count == WINDOW_ITEM_COUNT_MAX;
+    *ret_must_wait = window_is_full(window);
     if (*ret_must_wait) {
         FetchFile file = window->files[window->file_count - 1];
         char *path = string_copy(file.path);
@@ -409,16 +434,14 @@ void fetcher_add(Fetcher *fetcher, const Ref *ref, int64_t offset, bool *ret_mus
 // With the mutex held.
 static bool is_reached(const Fetcher *fetcher, bool until_idle)
 {
-    if (!until_idle) {
-        // One window is worked on while the next is gathered.
-        return fetcher->queue == NULL || fetcher->queue->next == NULL;
-    }
+    int unwritten_count = 0;
+    int undone_count = 0;
     for (const Window *window = fetcher->queue; window != NULL; window = window->next) {
-        if (!window_is_done(window)) {
-            return false;
-        }
+        unwritten_count += window_is_written(window) ? 0 : 1;
+        undone_count += window_is_done(window) ? 0 : 1;
     }
-    return true;
+    // One window is fetched while the next is gathered.
+    return until_idle ? undone_count == 0 : unwritten_count <= 1 && undone_count < WINDOW_COUNT_MAX;
 }
 
 Status fetcher_wait(Fetcher *fetcher, bool until_idle, bool *ret_is_reached, Error *error)

@@ -25,6 +25,7 @@
 // --- counting writes --------------------------------------------------------------------------
 
 static atomic_int write_count;
+static atomic_llong flushed_bytes;
 
 Status __real_file_write_all_at(int fd, const void *data, size_t size, int64_t offset,
                                 Error *error);
@@ -37,6 +38,15 @@ Status __wrap_file_write_all_at(int fd, const void *data, size_t size, int64_t o
     return __real_file_write_all_at(fd, data, size, offset, error);
 }
 
+int __real_sync_file_range(int fd, off_t offset, off_t size, unsigned int flags);
+int __wrap_sync_file_range(int fd, off_t offset, off_t size, unsigned int flags);
+
+int __wrap_sync_file_range(int fd, off_t offset, off_t size, unsigned int flags)
+{
+    atomic_fetch_add(&flushed_bytes, (long long)size);
+    return __real_sync_file_range(fd, offset, size, flags);
+}
+
 // Restores with so much memory and compares; how many writes that took.
 static int count_writes(Fixture *fixture, const Manifest *manifest, int64_t memory_bytes)
 {
@@ -44,6 +54,7 @@ static int count_writes(Fixture *fixture, const Manifest *manifest, int64_t memo
     MaterializeOptions options = {.memory_bytes = memory_bytes};
     const char *digest = tree_digest(fixture, fixture->source);
     atomic_store(&write_count, 0);
+    atomic_store(&flushed_bytes, 0);
     assert_ok(fixture,
               repository_materialize(fixture->repository, &fixture->key, manifest,
                                      fixture->restored, &options, &result, &fixture->error));
@@ -82,15 +93,20 @@ static void test_many_generations_come_back(void **state)
     source_write(fixture, TABLE, (int64_t)TABLE_EXTENT_COUNT * EXTENT - 1000, 1);
     source_write(fixture, "zoo", EXTENT, 2);
     assert_ok(fixture, fixture_publish(fixture, NULL, &manifest));
-    int before = count_writes(fixture, manifest, 0);
+    (void)count_writes(fixture, manifest, 0);
+    assert_int_equal(atomic_load(&flushed_bytes), 0);
     for (int generation = 1; generation <= 12; generation++) {
         change_extents(fixture, generation % 5, 2 + generation, 1000 * (uint32_t)generation);
         source_truncate(fixture, TABLE, (int64_t)TABLE_EXTENT_COUNT * EXTENT - 1000);
         assert_ok(fixture, fixture_publish(fixture, manifest, &manifest));
     }
-    // With little memory, not every patch is kept.
-    assert_true(count_writes(fixture, manifest, REPOSITORY_MEMORY_BYTES_MIN) >= before);
-    assert_true(count_writes(fixture, manifest, 0) <= 2 * before);
+    // Every extent is written, and all of it is flushed, whatever memory there is.
+    const int64_t size = (int64_t)TABLE_EXTENT_COUNT * EXTENT - 1000 + EXTENT;
+    assert_in_range(count_writes(fixture, manifest, REPOSITORY_MEMORY_BYTES_MIN),
+                    TABLE_EXTENT_COUNT / 4, TABLE_EXTENT_COUNT + 1);
+    assert_int_equal(atomic_load(&flushed_bytes), size);
+    (void)count_writes(fixture, manifest, 0);
+    assert_int_equal(atomic_load(&flushed_bytes), size);
 }
 
 // --- one window -------------------------------------------------------------------------------
@@ -110,7 +126,7 @@ static void add(Window *window, uint8_t pack, int position)
 }
 
 // A file of which every tenth extent is of another pack.
-static Window *scattered_window(void)
+static Window *patched_window(void)
 {
     Window *window = window_new();
     memset(next_index, 0, sizeof(next_index));
@@ -126,7 +142,7 @@ static void test_patches_are_kept_before_runs_start(void **state)
     (void)state;
     Span patches;
     Span runs;
-    Window *window = scattered_window();
+    Window *window = patched_window();
     window_sort(window, MANY);
     assert_int_equal(window->patch_count, 20);
     assert_true(window_take(window, SPAN_PATCHES, &patches));
@@ -164,11 +180,11 @@ static void test_patches_are_limited(void **state)
 {
     (void)state;
     Span span;
-    Window *window = scattered_window();
+    Window *window = patched_window();
     window_sort(window, 7);
     assert_int_equal(window->patch_count, 7);
     window_free(window);
-    window = scattered_window();
+    window = patched_window();
     window_sort(window, 0);
     assert_int_equal(window->patch_count, 0);
     assert_false(window_take(window, SPAN_PATCHES, &span));
@@ -210,6 +226,64 @@ static void test_only_scattered_extents_are_patches(void **state)
     window_free(window);
 }
 
+// Every extent is of another pack than its neighbours; there is a hole.
+static void test_a_scattered_window_is_flushed_in_the_files_order(void **state)
+{
+    (void)state;
+    Span span;
+    size_t flushed = 0;
+    Window *window = window_new();
+    memset(next_index, 0, sizeof(next_index));
+    window_add_file(window, "a", (int64_t)1500 * EXTENT);
+    for (int i = 0; i < 1500; i++) {
+        if (i < 700 || i >= 710) {
+            add(window, (uint8_t)(i % 4), i);
+        }
+    }
+    window_add_file(window, "b", (int64_t)3 * EXTENT);
+    for (int i = 0; i < 3; i++) {
+        add(window, 1, i);
+    }
+    window_sort(window, MANY);
+    assert_true(window->is_scattered);
+    assert_int_equal(window->patch_count, 0);
+    while (window_take(window, SPAN_RUNS, &span)) {
+        assert_false(window_is_written(window));
+        assert_false(window_take(window, SPAN_FLUSH, &span));
+        window_end(window, &span);
+    }
+    assert_true(window_is_written(window));
+    while (window_take(window, SPAN_FLUSH, &span)) {
+        assert_false(window_is_done(window));
+        assert_int_equal(span.first, flushed);
+        for (size_t i = 1; i < span.count; i++) {
+            assert_true(item_follows(window_item(window, span.first + i),
+                                     window_item(window, span.first + i - 1)));
+        }
+        flushed += span.count;
+        window_end(window, &span);
+    }
+    assert_int_equal(flushed, window->item_count);
+    assert_true(window_is_done(window));
+    window_free(window);
+}
+
+static void test_a_scattered_window_is_small(void **state)
+{
+    (void)state;
+    for (int pack_count = 1; pack_count <= 2; pack_count++) {
+        Window *window = window_new();
+        memset(next_index, 0, sizeof(next_index));
+        window_add_file(window, "a", (int64_t)WINDOW_ITEM_COUNT_MAX * EXTENT);
+        for (int i = 0; !window_is_full(window); i++) {
+            add(window, (uint8_t)(i % pack_count), i);
+        }
+        assert_int_equal(window->item_count,
+                         pack_count == 1 ? WINDOW_ITEM_COUNT_MAX : WINDOW_SCATTERED_COUNT_MAX);
+        window_free(window);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -220,6 +294,8 @@ int main(void)
         cmocka_unit_test(test_patches_are_kept_before_runs_start),
         cmocka_unit_test(test_patches_are_limited),
         cmocka_unit_test(test_only_scattered_extents_are_patches),
+        cmocka_unit_test(test_a_scattered_window_is_flushed_in_the_files_order),
+        cmocka_unit_test(test_a_scattered_window_is_small),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
