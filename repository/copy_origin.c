@@ -133,14 +133,6 @@ static Status need_extents(OriginReader *reader, const SourceFile *file, int64_t
 
 // --- extents ----------------------------------------------------------------------------------
 
-static int compare_places(const void *a, const void *b)
-{
-    const Ref *left = *(const Ref *const *)a;
-    const Ref *right = *(const Ref *const *)b;
-    int order = memcmp(left->pack.id, right->pack.id, ID_SIZE);
-    return order != 0 ? order : (left->offset > right->offset) - (left->offset < right->offset);
-}
-
 // How many of them, in the order in which they are stored, one request fetches.
 static size_t run_length(const Ref *const *refs, size_t count)
 {
@@ -158,6 +150,16 @@ static size_t run_length(const Ref *const *refs, size_t count)
     return length;
 }
 
+static Status open_run(OriginReader *reader, const Ref *const *refs, const BlobPlace *places,
+                       size_t count, const Ref *first, uint8_t *data, Error *error)
+{
+    for (size_t i = 0; i < count; i++) {
+        RETURN_IF_ERROR(blob_open(reader->opener, refs[i], reader->sealed + places[i].offset, true,
+                                  data + (size_t)(refs[i] - first) * EXTENT_SIZE, error));
+    }
+    return STATUS_OK;
+}
+
 // `first` is the ref of what comes first in `data`.
 static Status read_run(OriginReader *reader, const Ref *const *refs, size_t count, const Ref *first,
                        uint8_t *data, Error *error)
@@ -171,17 +173,14 @@ static Status read_run(OriginReader *reader, const Ref *const *refs, size_t coun
                                 .offset = refs[i]->offset,
                                 .stored_size = refs[i]->stored_size};
     }
-    if (origin->limits != NULL) {
-        limits_wait_download(origin->limits, size, reader->is_stopping);
-    }
+    limits_wait_download(origin->limits, size, reader->is_stopping);
     RETURN_IF_ERROR(blob_fetch(reader->opener, &refs[0]->pack, places, count, reader->sealed,
                                SEALED_SIZE, &size, error));
     atomic_fetch_add(&origin->read_bytes, (long long)size);
-    for (size_t i = 0; i < count; i++) {
-        RETURN_IF_ERROR(blob_open(reader->opener, refs[i], reader->sealed + places[i].offset, true,
-                                  data + (size_t)(refs[i] - first) * EXTENT_SIZE, error));
-    }
-    return STATUS_OK;
+    limits_enter(origin->limits);
+    Status status = open_run(reader, refs, places, count, first, data, error);
+    limits_leave(origin->limits);
+    return status;
 }
 
 static Status read_extents(OriginReader *reader, const SourceFile *file, int64_t offset,
@@ -196,7 +195,7 @@ static Status read_extents(OriginReader *reader, const SourceFile *file, int64_t
     for (size_t i = 0; i < count; i++) {
         order[i] = first + i;
     }
-    qsort(order, count, sizeof(*order), compare_places);
+    qsort(order, count, sizeof(*order), ref_compare_places);
     for (size_t done = 0; done < count;) {
         size_t length = run_length(order + done, count - done);
         RETURN_IF_ERROR(read_run(reader, order + done, length, first, data, error));

@@ -12,7 +12,7 @@ typedef struct CopyOriginOptions {
     // What `manifest` is compared with, so that only what differs is read; of the same shard and
     // data key. NULL: everything is.
     const Manifest *parent;
-    Limits *limits;
+    Limits *limits;    // not NULL; outlives the origin
     Progress progress; // is asked whether to go on
 } CopyOriginOptions;
 

@@ -45,14 +45,6 @@ static Status decode_node(int fan_out, const MapPart *part, size_t index, const 
     return STATUS_OK;
 }
 
-static int compare_places(const void *a, const void *b)
-{
-    const Ref *left = *(const Ref *const *)a;
-    const Ref *right = *(const Ref *const *)b;
-    int order = memcmp(left->pack.id, right->pack.id, ID_SIZE);
-    return order != 0 ? order : (left->offset > right->offset) - (left->offset < right->offset);
-}
-
 // Reads the nodes where they lie, each to its place in `data`.
 static Status read_nodes(BlobOpener *opener, int fan_out, const MapPart *part, uint8_t *data,
                          Error *error)
@@ -67,7 +59,7 @@ static Status read_nodes(BlobOpener *opener, int fan_out, const MapPart *part, u
             order[count++] = node;
         }
     }
-    qsort(order, count, sizeof(*order), compare_places);
+    qsort(order, count, sizeof(*order), ref_compare_places);
     Error failure = {0}; // of any of them
     for (size_t i = 0; i < count;) {
         BlobRun run = {0};

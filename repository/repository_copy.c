@@ -16,6 +16,7 @@
 typedef struct Copy {
     Repository *source, *target;
     const CopyOptions *options;
+    Limits *limits;                 // the options', or our own
     const BackupSet *origin_parent; // the source's set of options->parent; NULL: it has none
     CopyResult *result;
 } Copy;
@@ -133,7 +134,7 @@ static Status publish(CopyShard *shard, uint32_t epoch, const Manifest **ret_man
     RETURN_IF_ERROR(open_origin_parent(shard, parent, &origin_parent, error));
     const CopyOriginOptions source = {.manifest = manifest,
                                       .parent = origin_parent,
-                                      .limits = options->limits,
+                                      .limits = shard->copy->limits,
                                       .progress = options->progress};
     RETURN_IF_ERROR(
         copy_origin_new(shard->copy->source, &shard->source_key, &source, &origin, error));
@@ -143,7 +144,7 @@ static Status publish(CopyShard *shard, uint32_t epoch, const Manifest **ret_man
                                  .compression_level = COPY_COMPRESSION_LEVEL,
                                  .resume_epoch_min = epoch,
                                  .resume_epoch_max = epoch,
-                                 .limits = options->limits,
+                                 .limits = shard->copy->limits,
                                  .memory_bytes = options->memory_bytes,
                                  .progress = options->progress};
     publishing.manifest.origin_digest = manifest->digest;
@@ -278,7 +279,12 @@ Status repository_copy_backup(Repository *source, Repository *target, const Copy
                               Error *error)
 {
     CopyResult result = {0};
-    Copy copy = {.source = source, .target = target, .options = options, .result = &result};
+    CLEANUP(limits_freep) Limits *own_limits = options->limits == NULL ? limits_new() : NULL;
+    Copy copy = {.source = source,
+                 .target = target,
+                 .options = options,
+                 .limits = options->limits == NULL ? own_limits : options->limits,
+                 .result = &result};
     BackupSet *copied = NULL;
     Status status = backup_set_read(target, options->set->database_id, options->set->backup_id,
                                     arena, &copied, error);

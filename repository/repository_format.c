@@ -167,6 +167,14 @@ bool ref_has_hash(const Ref *a, const Ref *b)
     return a->kind == b->kind && memcmp(a->hash, b->hash, HASH_SIZE) == 0;
 }
 
+int ref_compare_places(const void *a, const void *b)
+{
+    const Ref *left = *(const Ref *const *)a;
+    const Ref *right = *(const Ref *const *)b;
+    int order = memcmp(left->pack.id, right->pack.id, ID_SIZE);
+    return order != 0 ? order : (left->offset > right->offset) - (left->offset < right->offset);
+}
+
 void node_header_encode(NodeType type, int level, size_t count, uint8_t ret_data[NODE_HEADER_SIZE])
 {
     memset(ret_data, 0, NODE_HEADER_SIZE);

@@ -104,7 +104,9 @@ bool pack_name_equal(const PackName *a, const PackName *b);
 
 void ref_encode(const Ref *ref, uint8_t ret_data[REF_SIZE]);
 bool ref_decode(const uint8_t data[REF_SIZE], Ref *ret_ref); // false: not a possible ref
-bool ref_has_hash(const Ref *a, const Ref *b);               // same kind and content
+// Of two pointers to refs, for qsort: the order in which blobs lie in packs.
+int ref_compare_places(const void *a, const void *b);
+bool ref_has_hash(const Ref *a, const Ref *b); // same kind and content
 
 void node_header_encode(NodeType type, int level, size_t count, uint8_t ret_data[NODE_HEADER_SIZE]);
 bool node_header_decode(const uint8_t *data, size_t size, NodeHeader *ret_header);
