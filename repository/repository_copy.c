@@ -44,7 +44,15 @@ static bool is_left_aside(Status status)
     return status == STATUS_NOT_FOUND || status == STATUS_DATA_LOSS;
 }
 
-// A copy of the same manifest that a copy which was stopped has finished; NULL: there is none.
+static bool is_copy_of(const Manifest *copy, const Manifest *manifest)
+{
+    return strcmp(copy->origin_digest, manifest->digest) == 0 &&
+           copy->file_count == manifest->file_count &&
+           copy->directory_count == manifest->directory_count &&
+           copy->size_bytes == manifest->size_bytes && copy->data_bytes == manifest->data_bytes;
+}
+
+// What a copy that was stopped has finished; NULL: nothing.
 static Status find_finished(const CopyShard *shard, uint32_t epoch, const Manifest **ret_manifest,
                             Error *error)
 {
@@ -66,7 +74,7 @@ static Status find_finished(const CopyShard *shard, uint32_t epoch, const Manife
             Status status =
                 manifest_open(shard->copy->target, database_id, shard->shard->shard_id,
                               page.objects[i].key + folder_size, shard->arena, &key, &found, error);
-            if (status == STATUS_OK && strcmp(found->origin_digest, shard->manifest->digest) == 0) {
+            if (status == STATUS_OK && is_copy_of(found, shard->manifest)) {
                 *ret_manifest = found;
             } else if (status != STATUS_OK && !is_left_aside(status)) {
                 return status;
@@ -153,9 +161,7 @@ static Status publish(CopyShard *shard, uint32_t epoch, const Manifest **ret_man
                                        shard->arena, &published, error);
     shard->copy->result->read_bytes += copy_origin_read_bytes(origin);
     RETURN_IF_ERROR(status);
-    if (published->file_count != manifest->file_count ||
-        published->size_bytes != manifest->size_bytes ||
-        published->data_bytes != manifest->data_bytes) {
+    if (!is_copy_of(published, manifest)) {
         return error_set(error, REASON_INTERNAL, "the copy of manifest '%s' has other files",
                          manifest->id);
     }
