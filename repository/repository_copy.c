@@ -121,8 +121,7 @@ static Status open_origin_parent(const CopyShard *shard, const Manifest *parent,
         return STATUS_OK;
     }
     RETURN_IF_ERROR(status);
-    if (strcmp(found->digest, parent->origin_digest) == 0 &&
-        strcmp(found->key_id, shard->manifest->key_id) == 0) {
+    if (is_copy_of(parent, found) && strcmp(found->key_id, shard->manifest->key_id) == 0) {
         *ret_manifest = found;
     }
     return STATUS_OK;
