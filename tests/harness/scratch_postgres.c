@@ -119,9 +119,8 @@ void scratch_postgres_run(const ScratchPostgres *server, const char *sql)
     CLEANUP_FREE char *text = scratch_postgres_text(server, sql);
 }
 
-void scratch_postgres_start(ScratchPostgres *server)
+static void spawn(ScratchPostgres *server)
 {
-    assert_int_equal(server->pid, 0);
     CLEANUP_FREE char *program = scratch_postgres_program("postgres");
     CLEANUP_FREE char *port = string_format("port=%d", server->port);
     CLEANUP_FREE char *sockets =
@@ -134,6 +133,12 @@ void scratch_postgres_start(ScratchPostgres *server)
         .arguments = arguments, .output_path = server->log_path, .new_session = true};
     Error error = {0};
     assert_ok(process_spawn(&process, &server->pid, &error), &error);
+}
+
+void scratch_postgres_start(ScratchPostgres *server)
+{
+    assert_int_equal(server->pid, 0);
+    spawn(server);
     int64_t deadline_ms = clock_monotonic_ms() + START_MS;
     for (;;) {
         PGconn *connection = connect_to(server->socket_directory, server->port, "admin", NULL);
@@ -144,6 +149,14 @@ void scratch_postgres_start(ScratchPostgres *server)
         }
         if (clock_monotonic_ms() > deadline_ms) {
             fail_msg("the scratch server does not start: see %s", server->log_path);
+        }
+        // It gives up while a process of one that was killed still has its shared memory.
+        Error error = {0};
+        bool has_ended = false;
+        int code = 0;
+        assert_ok(process_wait(server->pid, 0, &has_ended, &code, &error), &error);
+        if (has_ended) {
+            spawn(server);
         }
         clock_sleep_ms(20);
     }
