@@ -13,7 +13,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define READ_GAP_MAX ((size_t)128 * 1024) // reading over so much is cheaper than a second read
 #define SEALED_SIZE ((size_t)2 * 1024 * 1024)
 #define READER_SIZE ((size_t)4 * 1024 * 1024)
 #define WORD_BITS 64
@@ -136,16 +135,9 @@ static Status need_extents(OriginReader *reader, const SourceFile *file, int64_t
 // How many of them, in the order in which they are stored, one request fetches.
 static size_t run_length(const Ref *const *refs, size_t count)
 {
-    size_t end = (size_t)refs[0]->offset + refs[0]->stored_size;
     size_t length = 1;
-    for (; length < count; length++) {
-        const Ref *ref = refs[length];
-        size_t ref_end = (size_t)ref->offset + ref->stored_size;
-        if (!pack_name_equal(&refs[0]->pack, &ref->pack) || ref->offset < end ||
-            ref->offset - end > READ_GAP_MAX || ref_end - refs[0]->offset > SEALED_SIZE) {
-            break;
-        }
-        end = ref_end;
+    while (length < count && blob_is_close(refs[0], refs[length - 1], refs[length], SEALED_SIZE)) {
+        length++;
     }
     return length;
 }
@@ -169,9 +161,7 @@ static Status read_run(OriginReader *reader, const Ref *const *refs, size_t coun
     const Ref *last = refs[count - 1];
     size_t size = (size_t)last->offset + last->stored_size - refs[0]->offset;
     for (size_t i = 0; i < count; i++) {
-        places[i] = (BlobPlace){.index = refs[i]->index,
-                                .offset = refs[i]->offset,
-                                .stored_size = refs[i]->stored_size};
+        places[i] = blob_place(refs[i]);
     }
     limits_wait_download(origin->limits, size, reader->is_stopping);
     RETURN_IF_ERROR(blob_fetch(reader->opener, &refs[0]->pack, places, count, reader->sealed,

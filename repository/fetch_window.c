@@ -3,12 +3,12 @@
 
 #include "common/file.h"
 #include "common/memory.h"
+#include "repository/repository_blob.h"
 
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define SPAN_GAP_MAX ((size_t)128 * 1024) // reading over so much is cheaper than a second read
 // Longer stretches are worth a write of their own. So are all of a pack that has longer ones on
 // average: it is what the patches lie between.
 #define PATCH_LENGTH_MAX 8
@@ -201,17 +201,10 @@ void window_sort(Window *window, size_t patch_count_max)
 // How many items from `first` one read fetches.
 static size_t span_length(const Window *window, size_t first, size_t last)
 {
-    const Ref *start = &window->items[first].ref;
-    size_t end = (size_t)start->offset + start->stored_size;
+    const FetchItem *start = &window->items[first];
     size_t count = 1;
-    while (first + count < last && count < SPAN_ITEM_COUNT_MAX) {
-        const Ref *ref = &window->items[first + count].ref;
-        size_t ref_end = (size_t)ref->offset + ref->stored_size;
-        if (!pack_name_equal(&start->pack, &ref->pack) || ref->offset < end ||
-            ref->offset - end > SPAN_GAP_MAX || ref_end - start->offset > SPAN_SIZE_MAX) {
-            break;
-        }
-        end = ref_end;
+    while (first + count < last && count < SPAN_ITEM_COUNT_MAX &&
+           blob_is_close(&start->ref, &start[count - 1].ref, &start[count].ref, SPAN_SIZE_MAX)) {
         count++;
     }
     return count;

@@ -12,6 +12,7 @@
 #include <zstd.h>
 
 #define INFO_SIZE_MAX 512
+#define READ_GAP_MAX ((size_t)128 * 1024) // reading over so much is cheaper than a second read
 
 struct BlobOpener {
     const ShardScope *scope;
@@ -273,15 +274,23 @@ static Status open_fetched(BlobOpener *opener, const Ref *ref, const uint8_t *se
     return STATUS_OK;
 }
 
-static BlobPlace place_of(const Ref *ref)
+BlobPlace blob_place(const Ref *ref)
 {
     return (BlobPlace){.index = ref->index, .offset = ref->offset, .stored_size = ref->stored_size};
+}
+
+bool blob_is_close(const Ref *first, const Ref *last, const Ref *next, size_t size_max)
+{
+    size_t end = (size_t)last->offset + last->stored_size;
+    return pack_name_equal(&first->pack, &next->pack) && next->offset >= end &&
+           next->offset - end <= READ_GAP_MAX &&
+           (size_t)next->offset + next->stored_size - first->offset <= size_max;
 }
 
 static Status read_stored(BlobOpener *opener, const Ref *ref, uint8_t *plain, Error *error)
 {
     size_t size = 0;
-    BlobPlace place = place_of(ref);
+    BlobPlace place = blob_place(ref);
     RETURN_IF_ERROR(blob_fetch(opener, &ref->pack, &place, 1, opener->sealed,
                                BLOB_SIZE_MAX + GCM_TAG_SIZE, &size, error));
     return open_fetched(opener, ref, opener->sealed, plain, error);
@@ -298,15 +307,10 @@ Status blob_read(BlobOpener *opener, const Ref *ref, uint8_t *plain, Error *erro
 
 bool blob_run_add(BlobRun *run, const Ref *ref, uint8_t *plain, Error *error)
 {
-    if (run->count > 0) {
-        const Ref *first = run->refs[0];
-        const Ref *last = run->refs[run->count - 1];
-        size_t end = (size_t)last->offset + last->stored_size;
-        if (run->count == BLOB_RUN_COUNT_MAX || !pack_name_equal(&first->pack, &ref->pack) ||
-            ref->offset < end || ref->offset - end > BLOB_RUN_GAP_MAX ||
-            (size_t)ref->offset + ref->stored_size - first->offset > BLOB_RUN_SIZE_MAX) {
-            return false;
-        }
+    if (run->count == BLOB_RUN_COUNT_MAX ||
+        (run->count > 0 &&
+         !blob_is_close(run->refs[0], run->refs[run->count - 1], ref, BLOB_RUN_SIZE_MAX))) {
+        return false;
     }
     run->refs[run->count] = ref;
     run->plains[run->count] = plain;
@@ -321,7 +325,7 @@ static bool read_together(BlobOpener *opener, const BlobRun *run)
     Error error = {0};
     size_t size = 0;
     for (size_t i = 0; i < run->count; i++) {
-        places[i] = place_of(run->refs[i]);
+        places[i] = blob_place(run->refs[i]);
     }
     bool is_fetched = blob_fetch(opener, &run->refs[0]->pack, places, run->count, opener->sealed,
                                  BLOB_SIZE_MAX + GCM_TAG_SIZE, &size, &error) == STATUS_OK;

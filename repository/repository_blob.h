@@ -69,6 +69,10 @@ Status blob_open(BlobOpener *opener, const Ref *ref, const uint8_t *sealed, bool
 typedef struct BlobPlace {
     uint32_t index, offset, stored_size;
 } BlobPlace;
+BlobPlace blob_place(const Ref *ref);
+// Whether one read of at most size_max should fetch `next` along with what lies from `first` to
+// `last`: it lies behind, in the same pack, and close by.
+bool blob_is_close(const Ref *first, const Ref *last, const Ref *next, size_t size_max);
 // Fetches sealed blobs of one pack with one read, also from a pack that a sweep has replaced. In:
 // places in the pack, in ascending order; out: offsets in `data`. A missing pack is
 // REASON_OBJECT_MISSING.
@@ -81,7 +85,6 @@ Status blob_read(BlobOpener *opener, const Ref *ref, uint8_t *plain, Error *erro
 // has.
 #define BLOB_RUN_COUNT_MAX 64
 #define BLOB_RUN_SIZE_MAX ((size_t)256 * 1024)
-#define BLOB_RUN_GAP_MAX ((size_t)128 * 1024) // reading over so much is cheaper than a second read
 typedef struct BlobRun {
     size_t count;
     const Ref *refs[BLOB_RUN_COUNT_MAX]; // borrowed

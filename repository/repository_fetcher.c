@@ -201,8 +201,7 @@ static Status fetch_span(FetchWorker *worker, const Window *window, const Span *
     for (size_t i = 0; i < span->count; i++) {
         const Ref *ref = &items[i].ref;
         size = (size_t)ref->offset + ref->stored_size - items[0].ref.offset;
-        worker->places[i] = (BlobPlace){
-            .index = ref->index, .offset = ref->offset, .stored_size = ref->stored_size};
+        worker->places[i] = blob_place(ref);
     }
     limits_wait_download(fetcher->limits, size, &fetcher->is_stopping);
     if (blob_fetch(worker->opener, &items[0].ref.pack, worker->places, span->count, worker->sealed,
