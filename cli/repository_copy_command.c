@@ -6,13 +6,14 @@
 #include "common/text.h"
 #include "storage/storage_drivers.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 typedef struct CopyRun {
     Cli *cli;
     const OfflineOptions *options;
     Repository *source, *target;
-    BackupSet **target_sets; // that were there at the start, oldest first
+    BackupSet **target_sets; // that were there at the start, by id
     size_t target_count;
     Limits *limits;
     int64_t memory_bytes;
@@ -20,19 +21,42 @@ typedef struct CopyRun {
     int64_t copied_count, stored_bytes, read_bytes;
 } CopyRun;
 
+static int compare_ids(const void *a, const void *b)
+{
+    const BackupSet *left = *(const BackupSet *const *)a;
+    const BackupSet *right = *(const BackupSet *const *)b;
+    int order = strcmp(left->backup_id, right->backup_id);
+    return order != 0 ? order : strcmp(left->database_id, right->database_id);
+}
+
+// The target's set of a backup; NULL: it had none at the start.
+static BackupSet *find_there(const CopyRun *run, const BackupSet *set)
+{
+    BackupSet **found = run->target_count == 0 ? NULL
+                                               : bsearch(&set, run->target_sets, run->target_count,
+                                                         sizeof(*run->target_sets), compare_ids);
+    return found == NULL ? NULL : *found;
+}
+
 static Status copy_one(CopyRun *run, const BackupSet *set, BackupSet **last, Error *error)
 {
     OfflineProgress progress;
     CopyResult result = {0};
     CopyOptions options = {
         .set = set, .parent = *last, .limits = run->limits, .memory_bytes = run->memory_bytes};
-    offline_progress_begin(&progress, run->cli, set->backup_id);
-    options.progress = offline_progress_callback(&progress);
-    Status status = repository_copy_backup(run->source, run->target, &options, run->cli->arena,
-                                           last, &result, error);
-    offline_progress_end(&progress);
-    if (status != STATUS_OK) {
-        return error_wrap(error, "copying backup %s", set->backup_id);
+    BackupSet *there = find_there(run, set);
+    if (there != NULL) {
+        *last = there; // it was read already
+        result.is_there_already = true;
+    } else {
+        offline_progress_begin(&progress, run->cli, set->backup_id);
+        options.progress = offline_progress_callback(&progress);
+        Status status = repository_copy_backup(run->source, run->target, &options, run->cli->arena,
+                                               last, &result, error);
+        offline_progress_end(&progress);
+        if (status != STATUS_OK) {
+            return error_wrap(error, "copying backup %s", set->backup_id);
+        }
     }
     Json *item = selection_json(run->cli->arena, set);
     json_set_text(item, "state", result.is_there_already ? "there already" : "copied");
@@ -51,7 +75,8 @@ static BackupSet *find_before(const CopyRun *run, const BackupSet *set)
     for (size_t i = 0; i < run->target_count; i++) {
         BackupSet *other = run->target_sets[i];
         if (text_equal(other->database_id, set->database_id) &&
-            other->created_us < set->created_us) {
+            other->created_us < set->created_us &&
+            (before == NULL || other->created_us >= before->created_us)) {
             before = other;
         }
     }
@@ -169,6 +194,9 @@ Status verb_copy(Cli *cli, const OfflineOptions *options, Error *error)
                                  &run.target_count, error);
     }
     if (status == STATUS_OK) {
+        if (run.target_count > 0) {
+            qsort(run.target_sets, run.target_count, sizeof(*run.target_sets), compare_ids);
+        }
         status = copy_all(&run, sets, count, error);
     }
     print_copy(&run, status);
